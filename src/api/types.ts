@@ -1,0 +1,42 @@
+// Typed names for the kinds meshbed works with, from the kubernetes-models library. Types only: nothing is loaded at run time.
+
+import type { IDestinationRule } from "@kubernetes-models/istio/networking.istio.io/v1/DestinationRule";
+import type { IGateway } from "@kubernetes-models/istio/networking.istio.io/v1/Gateway";
+import type { IVirtualService } from "@kubernetes-models/istio/networking.istio.io/v1/VirtualService";
+import type { IDaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
+import type { IDeployment } from "kubernetes-models/apps/v1/Deployment";
+import type { IReplicaSet } from "kubernetes-models/apps/v1/ReplicaSet";
+import type { ILease } from "kubernetes-models/coordination.k8s.io/v1/Lease";
+import type { IEndpointSlice } from "kubernetes-models/discovery.k8s.io/v1/EndpointSlice";
+import type { IStorageClass } from "kubernetes-models/storage.k8s.io/v1/StorageClass";
+import type { IConfigMap } from "kubernetes-models/v1/ConfigMap";
+import type { IEvent } from "kubernetes-models/v1/Event";
+import type { INamespace } from "kubernetes-models/v1/Namespace";
+import type { INode } from "kubernetes-models/v1/Node";
+import type { IPersistentVolume } from "kubernetes-models/v1/PersistentVolume";
+import type { IPersistentVolumeClaim } from "kubernetes-models/v1/PersistentVolumeClaim";
+import type { IPod } from "kubernetes-models/v1/Pod";
+import type { ISecret } from "kubernetes-models/v1/Secret";
+import type { IService } from "kubernetes-models/v1/Service";
+import type { IServiceAccount } from "kubernetes-models/v1/ServiceAccount";
+import type { Stored } from "./object.ts";
+
+export type Namespace = Stored<INamespace>;
+export type Node = Stored<INode>;
+export type Pod = Stored<IPod>;
+export type Service = Stored<IService>;
+export type EndpointSlice = Stored<IEndpointSlice>;
+export type ConfigMap = Stored<IConfigMap>;
+export type Secret = Stored<ISecret>;
+export type ServiceAccount = Stored<IServiceAccount>;
+export type Event = Stored<IEvent>;
+export type PersistentVolume = Stored<IPersistentVolume>;
+export type PersistentVolumeClaim = Stored<IPersistentVolumeClaim>;
+export type StorageClass = Stored<IStorageClass>;
+export type Deployment = Stored<IDeployment>;
+export type ReplicaSet = Stored<IReplicaSet>;
+export type DaemonSet = Stored<IDaemonSet>;
+export type Lease = Stored<ILease>;
+export type Gateway = Stored<IGateway>;
+export type VirtualService = Stored<IVirtualService>;
+export type DestinationRule = Stored<IDestinationRule>;

@@ -1,0 +1,90 @@
+// Generates gen/ (Envoy v3 message types) from the protos that @grpc/grpc-js-xds ships. Run by `npm ci`; never committed.
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+const root = join(import.meta.dir, "..");
+const deps = join(root, "node_modules/@grpc/grpc-js-xds/deps");
+const out = join(root, "gen/xds");
+const stamp = join(out, ".stamp");
+
+/** Messages the project uses; everything they import is generated with them. Add a root to use a new filter or resource. */
+const roots = [
+  "envoy/service/discovery/v3/ads.proto",
+  "envoy/service/discovery/v3/discovery.proto",
+  "envoy/config/listener/v3/listener.proto",
+  "envoy/config/route/v3/route.proto",
+  "envoy/config/cluster/v3/cluster.proto",
+  "envoy/config/endpoint/v3/endpoint.proto",
+  "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+  "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+  "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+  "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+  "envoy/extensions/filters/network/rbac/v3/rbac.proto",
+  "envoy/extensions/filters/http/router/v3/router.proto",
+  "envoy/extensions/filters/http/rbac/v3/rbac.proto",
+  "envoy/extensions/filters/http/fault/v3/fault.proto",
+  "envoy/extensions/filters/http/cors/v3/cors.proto",
+  "envoy/extensions/access_loggers/file/v3/file.proto",
+  "meshbed/workload/v1/workload.proto",
+];
+
+const key = JSON.stringify([
+  roots,
+  readFileSync(join(root, "src/xds/workload.proto"), "utf8"),
+  ...["@grpc/grpc-js-xds", "@bufbuild/protoc-gen-es"].map(
+    (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
+  ),
+]);
+if (existsSync(stamp) && readFileSync(stamp, "utf8") === key) process.exit(0);
+
+const started = performance.now();
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const protos = join(out, ".protos");
+for (const tree of readdirSync(deps)) cpSync(join(deps, tree), protos, { recursive: true });
+cpSync(join(root, "src/xds/workload.proto"), join(protos, "meshbed/workload/v1/workload.proto"));
+writeFileSync(join(protos, "buf.yaml"), "version: v2\n");
+
+// The shipped protos are a few files short of consistent: jwt and header rules refer to a field of StringRules that is newer.
+const rules = join(protos, "validate/validate.proto");
+const text = readFileSync(rules, "utf8");
+const start = text.indexOf("message StringRules");
+const end = text.indexOf("\n}", start);
+if (!text.slice(start, end).includes("ignore_empty"))
+  writeFileSync(rules, `${text.slice(0, end)}\n  optional bool ignore_empty = 26;${text.slice(end)}`);
+
+const template = JSON.stringify({
+  version: "v2",
+  plugins: [
+    {
+      local: [
+        join(root, "node_modules/.bin/bun"),
+        join(root, "node_modules/@bufbuild/protoc-gen-es/bin/protoc-gen-es"),
+      ],
+      out,
+      opt: ["target=js+dts"],
+      include_imports: true,
+      strategy: "all",
+    },
+  ],
+});
+const buf = Bun.spawnSync(
+  [
+    join(root, "node_modules/.bin/buf"),
+    "generate",
+    ".",
+    "--template",
+    template,
+    ...roots.flatMap((r) => ["--path", r]),
+  ],
+  {
+    cwd: protos,
+    stdout: "inherit",
+    stderr: "inherit",
+    env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env["PATH"]}` },
+  },
+);
+if (!buf.success) process.exit(1);
+rmSync(protos, { recursive: true, force: true });
+writeFileSync(stamp, key);
+console.log(`gen/xds written in ${Math.round(performance.now() - started)} ms`);
