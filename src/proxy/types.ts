@@ -1,0 +1,60 @@
+// Contracts of the proxy room: what it is started with, and what it expects of the xDS resources beyond Envoy's own fields.
+
+import type { Clock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import type { Random } from "../kernel/random.ts";
+import type { XdsConnection } from "../xds/types.ts";
+
+/*
+What the proxy reads from xDS (the mesh room emits it). Envoy v3 throughout; metadata in Istio's own form.
+
+IDENTITY AND TELEMETRY, all under `filter_metadata["istio"]`:
+- `Listener.metadata`: {"workload": "<workload>;<namespace>;<canonical service>;<canonical revision>;<cluster id>"} is the workload
+  the listener belongs to (source of outbound, destination of inbound requests). One listener of a node id carrying it is enough.
+- `Cluster.metadata`: {"services": [{"host": "web.video.svc.cluster.local", "name": "web", "namespace": "video"}]} is the
+  destination_service of outbound clusters, and of `inbound|<port>||` the service that the workload is reached by.
+- `LbEndpoint.metadata`: {"workload": "<same form>"} is the destination workload.
+LABELS for subsets never reach the proxy: a subset is a cluster of its own.
+
+TUNNEL: `LbEndpoint.metadata.filter_metadata["meshbed.tunnel"] = {"address": "10.244.1.5:15008", "identity": "spiffe://…"}`.
+The client certificate is the SDS secret `default` and the roots `ROOTCA` of the node id that owns the cluster. A sidecar whose
+endpoint is an inbound endpoint of this very process ignores the tunnel and runs that workload's inbound chain instead.
+
+LISTENERS. `bind_to_port: false`: address is matched against the connection's local address on a shared wildcard socket.
+- traffic_direction is INBOUND for `virtualInbound` and `connect_terminate`, OUTBOUND for everything else, gateways included.
+- an outbound listener has `filter_chains` with one chain, or several told apart by `filter_chain_match`: `server_names` (TLS sniffed
+  when any chain has them), `transport_protocol`, `destination_port`; else `default_filter_chain`.
+- `virtualInbound`: one chain per container port (`destination_port`); a connection to a port without a chain is passed through.
+  `connect_terminate`: one chain, DownstreamTlsContext; its network filters are not looked at (the CONNECT target selects a chain of
+  `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
+- network filters: [rbac…] then http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
+- `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id always made anew.
+- DownstreamTlsContext: SDS secret names in `tls_certificate_sds_secret_configs` and `validation_context_sds_secret_config` (or
+  `combined_validation_context`); `require_client_certificate`; `tls_params`. A secret that has not arrived refuses connections.
+  A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
+CLUSTERS: EDS, STATIC, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
+  `transport_socket` UpstreamTlsContext (TLS origination: `sni`, trusted CA) is honoured for endpoints without a tunnel.
+ROUTES: metadata is not read. `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
+HTTP FILTERS in `http_filters` order: rbac, fault, cors, router. An unknown filter is refused (NACK) unless `is_optional`.
+*/
+
+export interface ProxyOptions {
+  /** `node` hosts a virtual sidecar for every workload its node stream lists; `router` is one gateway. */
+  role: "node" | "router";
+  /** xDS node id: "node~<node IP>~<node>~<domain>" or "router~<pod IP>~<pod>.<ns>~<ns>.svc.<domain>". */
+  nodeId: string;
+  /** `namespaces`: intercepted connections arrive on wildcard sockets; `ports`: every listener is bound as it says. */
+  bindMode: { nodeIp: string; mode: "namespaces" | "ports" };
+  xds: XdsConnection;
+  /** Port 0 takes any free port; `Proxy.adminPort` says which. */
+  admin: { host: string; port: number };
+  clock: Clock;
+  random: Random;
+  log: Log;
+}
+
+export interface Proxy {
+  readonly adminPort: number;
+  /** Stops accepting, lets requests in flight finish for at most the drain time, then closes everything. */
+  close(): Promise<void>;
+}
