@@ -1,0 +1,151 @@
+// The ADS server: gRPC with TLS and a required client certificate, one push stream per client stream.
+
+import * as grpc from "@grpc/grpc-js";
+import type { Clock } from "../kernel/clock.ts";
+import { MeshbedError, messageOf } from "../kernel/errors.ts";
+import type { Log } from "../kernel/log.ts";
+import type { AdsTls } from "./client.ts";
+import { messageSizeBytesMax } from "./frames.ts";
+import { type AdsRequest, type AdsResponse, adsPath, decodeRequest, encodeResponse } from "./protocol.ts";
+import { createPushStream, type PushStream, type SnapshotSource, type TypeStatus } from "./push.ts";
+
+/** Further streams are refused with RESOURCE_EXHAUSTED. */
+const streamsMax = 10_000;
+/** gRPC: how often the server looks whether a silent client is still there. */
+const keepaliveTimeMs = 10_000;
+const keepaliveTimeoutMs = 5_000;
+
+export interface StreamStatus {
+  nodeId: string;
+  peer: string;
+  connectedAtMs: number;
+  types: TypeStatus[];
+}
+
+export interface AdsServer {
+  readonly port: number;
+  /** Every connected node with what it was sent and has answered. */
+  status(): StreamStatus[];
+  readonly statistics: { pushes: number; nacks: number; streams: number };
+  close(): Promise<void>;
+}
+
+type Call = grpc.ServerDuplexStream<AdsRequest, AdsResponse>;
+
+/** Listens on `port` (0: any free one). Throws MeshbedError XDS_LISTEN_FAILED. */
+export async function startAdsServer(options: {
+  host: string;
+  port: number;
+  tls: AdsTls;
+  source: SnapshotSource;
+  log: Log;
+  clock: Clock;
+}): Promise<AdsServer> {
+  const { source, log, clock, tls } = options;
+  const streams = new Map<PushStream, { peer: string; connectedAtMs: number }>();
+  const statistics = { pushes: 0, nacks: 0, streams: 0 };
+  const server = new grpc.Server({
+    "grpc.max_receive_message_length": messageSizeBytesMax,
+    "grpc.max_send_message_length": messageSizeBytesMax,
+    "grpc.keepalive_time_ms": keepaliveTimeMs,
+    "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
+    "grpc-node.flow_control_window": 1024 * 1024,
+  });
+
+  function serve(call: Call): void {
+    if (streams.size >= streamsMax) {
+      end(call, grpc.status.RESOURCE_EXHAUSTED, "too many streams");
+      return;
+    }
+    const stream = createPushStream({
+      source,
+      clock,
+      send: (response) => {
+        statistics.pushes++;
+        call.write(response);
+      },
+      fail: (reason) => {
+        finish();
+        end(call, grpc.status.INVALID_ARGUMENT, reason);
+      },
+      onNack: (node, typeUrl, version, reason) => {
+        statistics.nacks++;
+        log.warn("xds resources refused by a node", { node, typeUrl, version, reason });
+      },
+    });
+    const finish = (): void => {
+      if (!streams.delete(stream)) return;
+      statistics.streams = streams.size;
+      stream.close();
+    };
+    streams.set(stream, { peer: call.getPeer(), connectedAtMs: clock.now() });
+    statistics.streams = streams.size;
+    call.on("data", (request: AdsRequest) => stream.receive(request));
+    call.on("end", () => {
+      finish();
+      call.end();
+    });
+    call.on("cancelled", finish);
+    call.on("error", (error) => {
+      log.debug("xds stream failed", { node: stream.nodeId, error: messageOf(error) });
+      finish();
+    });
+  }
+
+  server.addService(
+    {
+      streamAggregatedResources: {
+        path: adsPath,
+        requestStream: true,
+        responseStream: true,
+        requestSerialize: () => Buffer.alloc(0),
+        requestDeserialize: decodeRequest,
+        responseSerialize: (response: AdsResponse) => {
+          const bytes = encodeResponse(response);
+          return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        },
+        responseDeserialize: (): never => {
+          throw new Error("a server reads no responses");
+        },
+      },
+    },
+    { streamAggregatedResources: serve as grpc.UntypedHandleCall },
+  );
+  const credentials = grpc.ServerCredentials.createSsl(
+    Buffer.from(tls.ca),
+    [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
+    true,
+  );
+  const port = await bind(server, `${options.host}:${options.port}`, credentials);
+  log.info("xds listening", { address: `${options.host}:${port}` });
+  return {
+    port,
+    statistics,
+    status: () =>
+      [...streams].map(([stream, about]) => ({ nodeId: stream.nodeId ?? "", ...about, types: stream.status() })),
+    async close() {
+      for (const stream of streams.keys()) stream.close();
+      streams.clear();
+      server.forceShutdown();
+    },
+  };
+}
+
+function bind(server: grpc.Server, address: string, credentials: grpc.ServerCredentials): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, credentials, (error, port) => {
+      if (error)
+        reject(
+          new MeshbedError("XDS_LISTEN_FAILED", `cannot listen for xds on ${address}: ${error.message}`, {
+            fix: "find what holds the port (ss -ltnp) and stop it",
+            cause: error,
+          }),
+        );
+      else resolve(port);
+    });
+  });
+}
+
+function end(call: Call, code: grpc.status, details: string): void {
+  call.emit("error", { code, details });
+}
