@@ -1,0 +1,118 @@
+// The command line: verbs and their options. Each verb's work is in a file of its own, loaded when it is called.
+
+import { resolve } from "node:path";
+import { Command, Option } from "commander";
+import manifest from "../../package.json" with { type: "json" };
+import { printError } from "./terminal.ts";
+
+const collect = (value: string, list: string[]) => [...list, value];
+
+export interface UpOptions {
+  file: string[];
+  detach: boolean;
+  nodes?: string;
+  clients?: string;
+  link?: string;
+  mode?: "namespaces" | "ports";
+  httpPort?: string;
+  httpsPort?: string;
+  apiPort?: string;
+  state: string;
+}
+
+const stateOption = () =>
+  new Option("--state <folder>", "folder with the testbed's state, certificates, logs and volumes").default(".meshbed");
+
+function addUp(program: Command): void {
+  program
+    .command("up")
+    .description("start the testbed; with no option: the bundled video platform on one master and three workers")
+    .option("-f, --file <path>", "run these manifests instead (file or folder; repeatable)", collect, [])
+    .option("-d, --detach", "go on in the background once it is up", false)
+    .option("--nodes <n>", "number of workers (default 3)")
+    .option("--clients <n>", "client machines outside the cluster, for load (default 0)")
+    .option("--link <rate>", 'bandwidth of every machine\'s link, each way: "1gbit", "100mbit" (default: unlimited)')
+    .addOption(
+      new Option("--mode <mode>", "isolation of pods (default: the best this machine allows)").choices(["namespaces", "ports"]),
+    )
+    .option("--http-port <port>", "the gateway's port 80 on localhost (default 8080)")
+    .option("--https-port <port>", "the gateway's port 443 on localhost (default 8443)")
+    .option("--api-port <port>", "the Kubernetes API on localhost (default 6443)")
+    .addOption(stateOption())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  meshbed up                                   the video platform, on http://localhost:8080
+  meshbed up -d && kubectl --kubeconfig .meshbed/kubeconfig get pods -A
+  meshbed up --link 1gbit --clients 3          links as in the original testbed, with three load machines
+  meshbed up -f k8s/                           your own manifests; map their images to commands in meshbed.yaml:
+                                                 images:
+                                                   shop/front: { command: "bun front.ts" }
+
+Ctrl-C stops everything. State (objects, uploads) stays in .meshbed and is there again at the next start;
+\`meshbed down --purge\` removes it.`,
+    )
+    .action(async (options: UpOptions) => (await import("./up.ts")).up({ ...options, state: resolve(options.state) }));
+}
+
+function addOthers(program: Command): void {
+  program
+    .command("down")
+    .description("stop the testbed")
+    .option("--purge", "also remove its state: objects, uploads, certificates, logs", false)
+    .addOption(stateOption())
+    .action(async (options) => (await import("./down.ts")).down(resolve(options.state), options.purge));
+  program
+    .command("status")
+    .description("nodes, pods and URLs of the running testbed")
+    .addOption(stateOption())
+    .action(async (options) => (await import("./status.ts")).status(resolve(options.state)));
+  program
+    .command("logs")
+    .description("what meshbed's own processes say (for a pod's log: kubectl logs)")
+    .argument("[component]", "sandbox, control-plane, kubelet-<node> or proxy-<node>; all when absent")
+    .option("-f, --follow", "go on as lines are written", false)
+    .option("-n, --lines <n>", "how many of the last lines", "50")
+    .addOption(stateOption())
+    .action(async (component, options) => (await import("./logs.ts")).logs(resolve(options.state), component, options));
+  program
+    .command("exec")
+    .description("run a command on a machine of the testbed, in its network: a node (worker1) or a client (client1)")
+    .argument("<machine>")
+    .argument("<command...>")
+    .passThroughOptions()
+    .addOption(stateOption())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  meshbed exec client1 -- curl -s http://172.20.0.11/        from outside the cluster, over client1's link
+  meshbed exec worker1 -- ip -brief address                  look at a node's interfaces`,
+    )
+    .action(async (machine, command, options) => (await import("./exec.ts")).exec(resolve(options.state), machine, command));
+}
+
+export async function runCli(argv: readonly string[]): Promise<void> {
+  const program = new Command("meshbed")
+    .description("A service mesh testbed on one machine: Kubernetes API, Istio API, real traffic over real links.")
+    .version(manifest.version)
+    .enablePositionalOptions()
+    .showHelpAfterError("(meshbed --help shows every verb)")
+    .addHelpText(
+      "after",
+      `
+Start here:
+  meshbed up                     the video platform behind the mesh: http://localhost:8080
+  export KUBECONFIG=$PWD/.meshbed/kubeconfig
+  kubectl get pods -A -o wide`,
+    );
+  addUp(program);
+  addOthers(program);
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    printError(error);
+    process.exitCode = 1;
+  }
+}

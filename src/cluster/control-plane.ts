@@ -1,0 +1,108 @@
+// The control-plane process: API server, controllers, scheduler and mesh over one store, joined in process.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { allKinds } from "../api/kinds/all.ts";
+import * as resources from "../api/resources.ts";
+import { startApiServer } from "../apiserver/server.ts";
+import { createClient } from "../client/client.ts";
+import { createInformer } from "../client/informer.ts";
+import type { Client } from "../client/types.ts";
+import { startControllers } from "../controllers/controllers.ts";
+import { loadAuthority } from "../identity/authority.ts";
+import { realClock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import { systemRandom } from "../kernel/random.ts";
+import { startMesh } from "../mesh/mesh.ts";
+import { startScheduler } from "../scheduler/scheduler.ts";
+import { openSqliteStore } from "../store/sqlite.ts";
+import { type ClusterConfig, evictionDelayMs, masterOf, nodeGraceMs, statePaths } from "./config.ts";
+import { emitEvent } from "./events.ts";
+import { applyManifest, readManifests } from "./manifests.ts";
+import { readKeyPair } from "./pki.ts";
+import { reportStatus } from "./status.ts";
+import { ensureGatewayCertificate } from "./tls-secret.ts";
+
+const clock = realClock;
+const random = systemRandom;
+
+/** Runs until `signal` aborts. `apply`: also apply the configured manifests (first start, not a restart). */
+export async function runControlPlane(config: ClusterConfig, apply: boolean, log: Log, signal: AbortSignal): Promise<void> {
+  const paths = statePaths(config.stateDir);
+  const master = masterOf(config);
+  const clusterCaPem = readFileSync(join(paths.pki, "ca.crt"), "utf8");
+  const serving = readKeyPair(paths.pki, "apiserver");
+  const kubelet = readKeyPair(paths.pki, "apiserver-kubelet-client");
+  const store = openSqliteStore({ path: paths.database, clock, log });
+  const api = await startApiServer({
+    store,
+    kinds: allKinds,
+    host: master.ip,
+    port: config.apiPort,
+    tls: { ...serving, clientCaPem: clusterCaPem, kubeletClientCertPem: kubelet.certPem, kubeletClientKeyPem: kubelet.keyPem },
+    clock,
+    random,
+    log,
+  });
+  emitEvent({ type: "api-ready" });
+  const client = createClient(api.transport);
+  const authority = await loadAuthority({ ...readKeyPair(paths.pki, "mesh-ca"), clock });
+  const mesh = await startMesh({
+    client,
+    authority,
+    adsHost: master.ip,
+    adsPort: config.adsPort,
+    adsTls: { ...serving, caPem: clusterCaPem },
+    clock,
+    log,
+    mode: config.isolation.mode,
+  });
+  const controllers = startControllers({
+    client,
+    clock,
+    random,
+    log,
+    nodeGraceMs,
+    evictionDelayMs,
+    volumesDir: paths.volumes,
+    nodeCidr: "10.244.0.0/16",
+    clusterCaPem,
+  });
+  const scheduler = startScheduler({ client, clock, random, log });
+  const stopStatus = reportStatus(client, clock, createInformer);
+  if (apply) await applyAll(config, client);
+
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  stopStatus();
+  scheduler.stop();
+  controllers.stop();
+  await mesh.close();
+  await api.close();
+  store.close();
+}
+
+/** Installs what a cluster has before its applications, then the applications. A refused manifest fails the start, with its place. */
+async function applyAll(config: ClusterConfig, client: Client): Promise<void> {
+  const byKind = new Map(
+    allKinds.flatMap((kind) =>
+      kind.servedVersions.map((version) => [`${kind.group === "" ? version : `${kind.group}/${version}`} ${kind.kind}`, kind]),
+    ),
+  );
+  const resourceOf = (apiVersion: string, kind: string) => byKind.get(`${apiVersion} ${kind}`);
+  await removeForeignNodes(config, client);
+  const counts = { created: 0, configured: 0 };
+  let certificateDone = false;
+  for (const file of config.manifests)
+    for (const manifest of readManifests(file)) {
+      counts[await applyManifest(client, manifest, resourceOf)]++;
+      if (!certificateDone) certificateDone = await ensureGatewayCertificate(client, clock);
+    }
+  emitEvent({ type: "manifests-applied", ...counts });
+}
+
+/** Nodes of an earlier start with other machines would stay NotReady for ever. */
+async function removeForeignNodes(config: ClusterConfig, client: Client): Promise<void> {
+  const names = new Set(config.nodes.map((node) => node.name));
+  for (const node of (await client.list(resources.nodes)).items)
+    if (!names.has(node.metadata.name)) await client.delete(resources.nodes, undefined, node.metadata.name);
+}

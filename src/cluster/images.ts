@@ -1,0 +1,37 @@
+// The images meshbed brings: names that manifests use, and the commands that stand for them on this machine.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type ClusterConfig, type ImageCatalogue, statePaths } from "./config.ts";
+
+/** Built-in images, overridden by the user's `images:`. */
+export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
+  const bun = process.execPath;
+  const app = (path: string) => ({ command: [bun, join(config.projectRoot, path)], workingDir: config.projectRoot });
+  const builtIn: ImageCatalogue = {
+    "meshbed/video-web": app("apps/video/web/main.ts"),
+    "meshbed/video-cache": app("apps/video/cache/main.ts"),
+    // Istio's name for "the injector fills this in": here, a gateway.
+    auto: {
+      command: [...mainCommand(config), "gateway"],
+      env: {
+        MESHBED_STATE: config.stateDir,
+        POD_NAME: "$(POD_NAME)",
+        POD_NAMESPACE: "$(POD_NAMESPACE)",
+        INSTANCE_IP: "$(POD_IP)",
+        NODE_NAME: "$(NODE_NAME)",
+      },
+      workingDir: config.stateDir,
+    },
+  };
+  return { ...builtIn, ...config.images };
+}
+
+/** How a process of meshbed itself is started. A bundled build is preferred: it starts faster. */
+export function mainCommand(config: ClusterConfig): string[] {
+  const bundle = join(config.projectRoot, "dist", "main.js");
+  return [process.execPath, existsSync(bundle) ? bundle : join(config.projectRoot, "src", "main.ts")];
+}
+
+export const logFile = (config: ClusterConfig, component: string): string =>
+  join(statePaths(config.stateDir).logs, `${component}.log`);

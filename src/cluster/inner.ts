@@ -1,0 +1,49 @@
+// Starts the process that an inner verb names. Each loads only its own room, and ends when its parent does.
+
+import { messageOf } from "../kernel/errors.ts";
+import { stderrLog } from "../kernel/log.ts";
+import { loadConfig } from "./config.ts";
+import { emitEvent } from "./events.ts";
+
+/** Aborts on SIGTERM, SIGINT, or when standard input closes: the parent holds the other end and may be killed without a word. */
+function endOfLife(): AbortSignal {
+  const abort = new AbortController();
+  const end = () => abort.abort();
+  process.on("SIGTERM", end);
+  process.on("SIGINT", end);
+  process.stdin.on("end", end).on("error", end).resume();
+  return abort.signal;
+}
+
+export async function runInner(verb: string, args: readonly string[]): Promise<void> {
+  const [stateDir = process.env["MESHBED_STATE"] ?? "", name = ""] = args;
+  const log = stderrLog(process.env["MESHBED_DEBUG"] ? "debug" : "info", { process: name ? `${verb}/${name}` : verb });
+  process.on("unhandledRejection", (error) => log.error("unhandled rejection", { error: messageOf(error) }));
+  const config = loadConfig(stateDir);
+  try {
+    switch (verb) {
+      case "sandbox":
+        await (await import("./sandbox.ts")).runSandbox(config, log, endOfLife());
+        break;
+      case "control-plane":
+        await (await import("./control-plane.ts")).runControlPlane(config, name === "apply", log, endOfLife());
+        break;
+      case "kubelet":
+        await (await import("./node-kubelet.ts")).runKubelet(config, name, log, endOfLife());
+        break;
+      case "node-proxy":
+        await (await import("./proxies.ts")).runNodeProxy(config, name, log, endOfLife());
+        break;
+      case "gateway":
+        await (await import("./proxies.ts")).runGateway(config, log, endOfLife());
+        break;
+    }
+    process.exit(0);
+  } catch (error) {
+    const fix = (error as { fix?: string }).fix;
+    log.error("failed", { error: messageOf(error), fix });
+    if (verb === "sandbox" || verb === "control-plane")
+      emitEvent({ type: "failed", message: messageOf(error), ...(fix !== undefined && { fix }) });
+    process.exit(1);
+  }
+}

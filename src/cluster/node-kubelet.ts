@@ -1,0 +1,42 @@
+// The node agent process: kubelet, runtime and DNS of one node.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createClient } from "../client/client.ts";
+import { httpTransport } from "../client/http.ts";
+import { realClock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import { systemRandom } from "../kernel/random.ts";
+import { startKubelet } from "../kubelet/kubelet.ts";
+import { type ClusterConfig, clusterDomain, dnsAddress, masterOf, nodeOf, statePaths } from "./config.ts";
+import { imageCatalogue } from "./images.ts";
+import { readKeyPair } from "./pki.ts";
+import { createRuntime } from "./runtime.ts";
+
+export async function runKubelet(config: ClusterConfig, name: string, log: Log, signal: AbortSignal): Promise<void> {
+  const node = nodeOf(config, name);
+  const paths = statePaths(config.stateDir);
+  const caPem = readFileSync(join(paths.pki, "ca.crt"), "utf8");
+  const pair = readKeyPair(paths.pki, `node-${name}`);
+  const isolated = config.isolation.mode === "namespaces";
+  const kubelet = await startKubelet({
+    nodeName: name,
+    nodeIndex: node.index,
+    nodeIp: node.ip,
+    podCidrPrefix: `10.244.${node.index}`,
+    roles: [node.role],
+    client: createClient(httpTransport({ server: `https://${masterOf(config).ip}:${config.apiPort}`, caPem, ...pair })),
+    runtime: await createRuntime(config, node, log),
+    images: imageCatalogue(config),
+    stateDir: paths.node(name),
+    volumesDir: paths.volumes,
+    dns: isolated ? { address: dnsAddress } : undefined,
+    clusterDomain,
+    server: { port: node.kubeletPort, ...pair, clientCaPem: caPem },
+    clock: realClock,
+    random: systemRandom,
+    log,
+  });
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await kubelet.stop();
+}

@@ -1,0 +1,62 @@
+// Carries TCP connections between the host's localhost and the inside, through a socket file that both can see.
+
+import type { Socket } from "bun";
+import { type RelayObserver, relay } from "../wire/relay.ts";
+import { type OwnedSocket, ownedHandlers, type SocketOwner, SocketWriter } from "../wire/socket.ts";
+
+export type Target = { unix: string } | { hostname: string; port: number };
+
+const connectionsMax = 4_096;
+const observer: RelayObserver = { onBytes() {}, onRelayClosed() {} };
+
+/** Waits for the second leg; what the first sends meanwhile stays in the kernel, because it is paused. */
+class Waiting implements SocketOwner {
+  onData(): void {}
+  onDrain(): void {}
+  onEnd(): void {}
+  closed = false;
+  onClose(): void {
+    this.closed = true;
+  }
+}
+
+export interface RelayServer {
+  stop(): void;
+}
+
+/** Accepts at `from` and joins each connection with a new one to what `to` answers; without an answer it is closed. */
+export function startRelay(from: Target, to: () => Target | undefined): RelayServer {
+  let open = 0;
+  const accept = (first: OwnedSocket) => {
+    const waiting = new Waiting();
+    first.data = waiting;
+    first.pause();
+    const target = to();
+    if (target === undefined || open >= connectionsMax) return void first.end();
+    open++;
+    const second = {
+      onOpen(socket: OwnedSocket) {
+        if (waiting.closed) return void socket.end();
+        const writers = { first: new SocketWriter(first), second: new SocketWriter(socket) };
+        relay(first, socket, writers, {}, { ...observer, onRelayClosed: () => void open-- });
+      },
+      onConnectError() {
+        open--;
+        first.end();
+      },
+      onData() {},
+      onDrain() {},
+      onEnd() {},
+      onClose() {
+        open--;
+      },
+    } satisfies SocketOwner;
+    void Bun.connect<SocketOwner>({ ...target, data: second, socket: ownedHandlers, allowHalfOpen: true }).catch(() => {});
+  };
+  const listener = Bun.listen<SocketOwner>({
+    ...from,
+    allowHalfOpen: true,
+    socket: { ...ownedHandlers, open: (socket: Socket<SocketOwner>) => accept(socket) },
+  });
+  return { stop: () => listener.stop(true) };
+}

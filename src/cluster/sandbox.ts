@@ -1,0 +1,89 @@
+// The process inside the namespaces: makes the machines and links, starts and restarts everything on them, relays to the host.
+
+import { createTopology, type Topology } from "../host/topology.ts";
+import { prepareSandbox } from "../host/sandbox.ts";
+import { realClock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import { Children } from "./children.ts";
+import { type ClusterConfig, kubeletRestartMs, masterOf, type NodeConfig, relaySocket } from "./config.ts";
+import { type ClusterEvent, emitEvent } from "./events.ts";
+import { mainCommand } from "./images.ts";
+import { startRelay, type Target } from "./relay.ts";
+import { rmSync } from "node:fs";
+
+const clock = realClock;
+
+async function createMachines(config: ClusterConfig): Promise<Topology | undefined> {
+  if (config.isolation.mode === "ports") return undefined;
+  const startedMs = clock.monotonicMs();
+  await prepareSandbox(clock);
+  const { nodes, clients, linkBitsPerSecond } = config;
+  const topology = await createTopology({ nodes, clients, ...(linkBitsPerSecond !== undefined && { linkBitsPerSecond }) });
+  const links = linkBitsPerSecond === undefined ? "links unlimited" : `links of ${linkBitsPerSecond / 1e6} Mbit/s`;
+  const detail = `${nodes.length + clients.length} machines, ${links}`;
+  emitEvent({ type: "step", name: "network", detail, ms: clock.monotonicMs() - startedMs });
+  return topology;
+}
+
+/** Where connections from the host go now; a gateway is chosen in turn. */
+class Targets {
+  #gateways: { http: string[]; https: string[] } = { http: [], https: [] };
+  #turn = 0;
+
+  take(event: ClusterEvent): void {
+    if (event.type === "status") this.#gateways = event.gateway;
+  }
+  gateway(port: "http" | "https"): Target | undefined {
+    const addresses = this.#gateways[port];
+    const address = addresses[this.#turn++ % Math.max(1, addresses.length)];
+    if (address === undefined) return undefined;
+    const colon = address.lastIndexOf(":");
+    return { hostname: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
+  }
+}
+
+function relayToHost(config: ClusterConfig, targets: Targets): void {
+  const routes = {
+    api: () => ({ hostname: masterOf(config).ip, port: config.apiPort }),
+    http: () => targets.gateway("http"),
+    https: () => targets.gateway("https"),
+  };
+  for (const [name, to] of Object.entries(routes)) {
+    const unix = relaySocket(name as keyof typeof routes);
+    rmSync(unix, { force: true });
+    startRelay({ unix }, to);
+  }
+}
+
+function startAll(config: ClusterConfig, topology: Topology | undefined, children: Children): void {
+  const main = mainCommand(config);
+  const on = (node: NodeConfig, ...args: string[]) => {
+    const argv = [...main, args[0]!, config.stateDir, ...args.slice(1)];
+    return topology ? topology.argvIn(node.name, argv) : argv;
+  };
+  const master = masterOf(config);
+  children.start({
+    name: "control-plane",
+    argv: on(master, "control-plane", "apply"),
+    restartArgv: on(master, "control-plane"),
+    restartMs: 0,
+  });
+  for (const node of config.nodes) {
+    children.start({ name: `kubelet-${node.name}`, argv: on(node, "kubelet", node.name), restartMs: kubeletRestartMs });
+    children.start({ name: `proxy-${node.name}`, argv: on(node, "node-proxy", node.name), restartMs: 0 });
+  }
+}
+
+/** Runs with the state folder as working folder until `signal` aborts. */
+export async function runSandbox(config: ClusterConfig, _log: Log, signal: AbortSignal): Promise<void> {
+  const topology = await createMachines(config);
+  const targets = new Targets();
+  const children = new Children(config, clock, (event) => {
+    targets.take(event);
+    emitEvent(event);
+  });
+  startAll(config, topology, children);
+  relayToHost(config, targets);
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await children.stop();
+}

@@ -1,0 +1,121 @@
+// The process in the host's namespaces: starts the sandbox, relays localhost ports into it, and says when the testbed is up.
+
+import { appendFileSync, rmSync, writeFileSync } from "node:fs";
+import { startProcess } from "../host/process.ts";
+import { sandboxArgv } from "../host/sandbox.ts";
+import type { Clock } from "../kernel/clock.ts";
+import { MeshbedError } from "../kernel/errors.ts";
+import type { ClusterConfig } from "./config.ts";
+import { relaySocket } from "./config.ts";
+import { type ClusterEvent, EventReader } from "./events.ts";
+import { logFile, mainCommand } from "./images.ts";
+import { startRelay } from "./relay.ts";
+import { readyFile } from "./state.ts";
+
+const probeEveryMs = 20;
+const probeTimeoutMs = 2_000;
+const stopGraceMs = 8_000;
+
+export interface SupervisorOptions {
+  clock: Clock;
+  /** Aborted: stop everything. */
+  signal: AbortSignal;
+  onEvent(event: ClusterEvent): void;
+  /** With the process that holds the namespaces. */
+  onStarted(sandboxPid: number): void;
+}
+
+/** Resolves when everything has ended. Throws START_FAILED when the sandbox ends by itself. */
+export async function superviseCluster(config: ClusterConfig, options: SupervisorOptions): Promise<void> {
+  const { clock, signal, onEvent } = options;
+  // Socket files are addressed relative to it: the whole path may be longer than an address can be.
+  process.chdir(config.stateDir);
+  rmSync(readyFile(config.stateDir), { force: true });
+  const log = logFile(config, "sandbox");
+  const failed = Promise.withResolvers<MeshbedError>();
+  const reach = new Reach(config, clock, signal, onEvent);
+  const events = new EventReader(
+    (event) => {
+      if (event.type === "failed")
+        failed.resolve(new MeshbedError("START_FAILED", event.message, event.fix === undefined ? {} : { fix: event.fix }));
+      else onEvent(event);
+      reach.take(event);
+    },
+    (line) => appendFileSync(log, `${line}\n`),
+  );
+  const argv = [...mainCommand(config), "sandbox", config.stateDir];
+  const sandbox = startProcess(
+    {
+      argv: config.isolation.mode === "namespaces" ? sandboxArgv(config.isolation, argv) : argv,
+      cwd: config.stateDir,
+      stdin: "pipe",
+      output: (chunk, stream) => (stream === "stdout" ? events.push(chunk) : appendFileSync(log, chunk)),
+    },
+    clock,
+  );
+  options.onStarted(sandbox.pid);
+  const relays = (["api", "http", "https"] as const).map((name) =>
+    startRelay({ hostname: "127.0.0.1", port: config.hostPorts[name] }, () => ({ unix: relaySocket(name) })),
+  );
+  const aborted = new Promise<"stop">((resolve) => signal.addEventListener("abort", () => resolve("stop"), { once: true }));
+  const outcome = await Promise.race([aborted, sandbox.exited, failed.promise]);
+  for (const relay of relays) relay.stop();
+  await sandbox.stop(stopGraceMs);
+  if (outcome instanceof MeshbedError) throw outcome;
+  if (outcome !== "stop")
+    throw new MeshbedError("START_FAILED", `the testbed's inner process ended (exit code ${outcome.code})`, {
+      fix: `read ${log}`,
+    });
+}
+
+/** Finds the moment the testbed can be used: the first answer through the gateway, or all pods ready where nothing is routed. */
+class Reach {
+  readonly #config: ClusterConfig;
+  readonly #clock: Clock;
+  readonly #signal: AbortSignal;
+  readonly #onEvent: (event: ClusterEvent) => void;
+  #applied = false;
+  #probing = false;
+  #allReady = false;
+
+  constructor(config: ClusterConfig, clock: Clock, signal: AbortSignal, onEvent: (event: ClusterEvent) => void) {
+    this.#config = config;
+    this.#clock = clock;
+    this.#signal = signal;
+    this.#onEvent = onEvent;
+  }
+
+  take(event: ClusterEvent): void {
+    if (event.type === "manifests-applied") this.#applied = true;
+    if (event.type !== "status") return;
+    this.#allReady = event.pods.total > 0 && event.pods.ready === event.pods.total;
+    if (this.#applied && event.gateway.http.length > 0 && !this.#probing) {
+      this.#probing = true;
+      void this.#probe();
+    }
+  }
+
+  async #probe(): Promise<void> {
+    const url = `http://localhost:${this.#config.hostPorts.http}`;
+    while (!this.#signal.aborted) {
+      const status = await this.#request(url);
+      // The user's own manifests may route nothing at "/": then all pods being ready is what there is to wait for.
+      if (status === 200 || (!this.#config.bundledApplication && status > 0 && this.#allReady)) {
+        writeFileSync(readyFile(this.#config.stateDir), "");
+        this.#onEvent({ type: "reached", url });
+        return;
+      }
+      await this.#clock.sleep(probeEveryMs, this.#signal);
+    }
+  }
+
+  async #request(url: string): Promise<number> {
+    try {
+      const response = await fetch(url, { signal: AbortSignal.timeout(probeTimeoutMs), redirect: "manual", keepalive: false });
+      await response.body?.cancel();
+      return response.status;
+    } catch {
+      return 0;
+    }
+  }
+}
