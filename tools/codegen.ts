@@ -1,11 +1,14 @@
 // Generates gen/ (Envoy v3 message types) from the protos that @grpc/grpc-js-xds ships. Run by `npm ci`; never committed.
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { stripDescriptors } from "./strip-descriptors.ts";
 
 const root = join(import.meta.dir, "..");
 const deps = join(root, "node_modules/@grpc/grpc-js-xds/deps");
-const out = join(root, "gen/xds");
-const stamp = join(out, ".stamp");
+const final = join(root, "gen/xds");
+/** Written beside and renamed at the end, so that nobody sees half of it. */
+const out = join(root, "gen/.xds");
+const stamp = join(final, ".stamp");
 
 /** Messages the project uses; everything they import is generated with them. Add a root to use a new filter or resource. */
 const roots = [
@@ -25,12 +28,14 @@ const roots = [
   "envoy/extensions/filters/http/fault/v3/fault.proto",
   "envoy/extensions/filters/http/cors/v3/cors.proto",
   "envoy/extensions/access_loggers/file/v3/file.proto",
+  "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
   "meshbed/workload/v1/workload.proto",
 ];
 
 const key = JSON.stringify([
   roots,
   readFileSync(join(root, "src/xds/workload.proto"), "utf8"),
+  readFileSync(join(import.meta.dir, "strip-descriptors.ts"), "utf8"),
   ...["@grpc/grpc-js-xds", "@bufbuild/protoc-gen-es"].map(
     (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
   ),
@@ -86,5 +91,8 @@ const buf = Bun.spawnSync(
 );
 if (!buf.success) process.exit(1);
 rmSync(protos, { recursive: true, force: true });
-writeFileSync(stamp, key);
+stripDescriptors(out);
+writeFileSync(join(out, ".stamp"), key);
+rmSync(final, { recursive: true, force: true });
+renameSync(out, final);
 console.log(`gen/xds written in ${Math.round(performance.now() - started)} ms`);
