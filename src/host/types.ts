@@ -63,6 +63,15 @@ export interface ContainerProcess {
 
 /** A pod's namespaces. */
 export interface PodSandbox {
+  /**
+   * Where the container finds what is mounted at `target`: `target` itself with namespaces, a path under the pod's own
+   * folder in `ports` mode. Known before `start`, so that environment and arguments can name it.
+   */
+  effectivePath(containerId: string, target: string): string;
+  /**
+   * Resolves once the program is being executed. Throws CONTAINER_START_FAILED when mounts, working folder or program
+   * are missing. Its processes end with the kubelet's process, however that ends.
+   */
   start(container: ContainerSpec): Promise<ContainerProcess>;
   /** Runs a command inside to its end (exec probes, lifecycle hooks); output bounded to 64 KiB. */
   exec(

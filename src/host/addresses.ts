@@ -1,0 +1,21 @@
+// The address plan of the inner network (ARCHITECTURE.md, conventions), as far as links and routes need it.
+
+import { MeshbedError } from "../kernel/errors.ts";
+
+export const bridgeIp = "172.20.0.1";
+export const machinesCidr = "172.20.0.0/24";
+export const servicesCidr = "10.96.0.0/12";
+export const podsCidr = "10.244.0.0/16";
+/** Port of the mTLS tunnel, on every pod IP, answered by the node's proxy. */
+export const tunnelPort = 15008;
+
+const firstNodeOctet = 10;
+const firstClientOctet = 100;
+
+/** Range of pod addresses of the node with this IP: 172.20.0.11 → 10.244.1.0/24. */
+export function podCidrOfNode(nodeIp: string): string {
+  const octet = Number(/^172\.20\.0\.(\d+)$/.exec(nodeIp)?.[1]);
+  if (!(octet >= firstNodeOctet && octet < firstClientOctet))
+    throw new MeshbedError("NODE_ADDRESS_INVALID", `a node's IP is 172.20.0.10 to 172.20.0.99, not ${nodeIp}`);
+  return `10.244.${octet - firstNodeOctet}.0/24`;
+}
