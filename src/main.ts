@@ -10,3 +10,5 @@ if (innerVerbs.includes(verb)) {
   const { runCli } = await import("./cli/program.ts");
   await runCli(process.argv);
 }
+
+export {};

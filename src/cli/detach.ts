@@ -1,10 +1,10 @@
 // `meshbed up -d`: the same command in a session of its own; shows its start-up, and returns when the testbed is up.
 
-import { mkdirSync, openSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { statePaths } from "../cluster/config.ts";
 import { readyFile } from "../cluster/state.ts";
-import { startDetached } from "../host/process.ts";
+import { startProcess } from "../host/process.ts";
 import { realClock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import { TailedFile } from "./tail.ts";
@@ -17,12 +17,12 @@ export async function detach(stateDir: string): Promise<void> {
   const output = join(paths.logs, "up.log");
   const ready = readyFile(stateDir);
   rmSync(ready, { force: true });
-  const descriptor = openSync(output, "w");
+  writeFileSync(output, "");
   const argv = [process.execPath, ...process.argv.slice(1).filter((word) => word !== "-d" && word !== "--detach")];
-  const child = startDetached(argv, { cwd: process.cwd(), output: descriptor });
+  const child = startProcess({ argv, output, dieWithParent: false }, realClock);
   let code: number | undefined;
   void child.exited.then((status) => {
-    code = status;
+    code = status.code;
   });
   const tail = new TailedFile(output);
   const show = () => process.stdout.write(tail.read());

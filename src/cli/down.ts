@@ -2,8 +2,8 @@
 
 import { existsSync, rmSync } from "node:fs";
 import { readRunning } from "../cluster/state.ts";
-import { MeshbedError } from "../kernel/errors.ts";
 import { realClock } from "../kernel/clock.ts";
+import { MeshbedError } from "../kernel/errors.ts";
 import { paint } from "./terminal.ts";
 
 const waitMaxMs = 15_000;

@@ -31,7 +31,8 @@ export async function logs(
     for (const { name, tail } of files) {
       const prefix = files.length > 1 ? `${paint.cyan(name.padEnd(16))} ` : "";
       const lines = tail.read().split("\n");
-      for (const line of lines.filter((text) => text !== "").slice(-lastMax || lines.length)) console.log(prefix + line);
+      for (const line of lines.filter((text) => text !== "").slice(-lastMax || lines.length))
+        console.log(prefix + line);
     }
   };
   print(linesMax);

@@ -33,7 +33,10 @@ function addUp(program: Command): void {
     .option("--clients <n>", "client machines outside the cluster, for load (default 0)")
     .option("--link <rate>", 'bandwidth of every machine\'s link, each way: "1gbit", "100mbit" (default: unlimited)')
     .addOption(
-      new Option("--mode <mode>", "isolation of pods (default: the best this machine allows)").choices(["namespaces", "ports"]),
+      new Option("--mode <mode>", "isolation of pods (default: the best this machine allows)").choices([
+        "namespaces",
+        "ports",
+      ]),
     )
     .option("--http-port <port>", "the gateway's port 80 on localhost (default 8080)")
     .option("--https-port <port>", "the gateway's port 443 on localhost (default 8443)")
@@ -90,7 +93,9 @@ Examples:
   meshbed exec client1 -- curl -s http://172.20.0.11/        from outside the cluster, over client1's link
   meshbed exec worker1 -- ip -brief address                  look at a node's interfaces`,
     )
-    .action(async (machine, command, options) => (await import("./exec.ts")).exec(resolve(options.state), machine, command));
+    .action(async (machine, command, options) =>
+      (await import("./exec.ts")).exec(resolve(options.state), machine, command),
+    );
 }
 
 export async function runCli(argv: readonly string[]): Promise<void> {

@@ -25,8 +25,12 @@ export function urlRows(config: ClusterConfig): string[][] {
 export async function status(stateDir: string): Promise<void> {
   const running = requireRunning(stateDir);
   const config = loadConfig(stateDir);
-  const client = createClient(httpTransport({ ...(await loadKubeconfig(statePaths(stateDir).kubeconfig)), requestTimeoutMs: 3_000 }));
-  console.log(`${paint.green("●")} running for ${formatUptime(realClock.now() - running.startedAtMs)} (${config.isolation.reason})\n`);
+  const client = createClient(
+    httpTransport({ ...(await loadKubeconfig(statePaths(stateDir).kubeconfig)), requestTimeoutMs: 3_000 }),
+  );
+  console.log(
+    `${paint.green("●")} running for ${formatUptime(realClock.now() - running.startedAtMs)} (${config.isolation.reason})\n`,
+  );
   for (const row of table(urlRows(config))) console.log(row);
   const [nodes, pods] = await Promise.all([client.list(resources.nodes), client.list(resources.pods)]);
   const summary = summarize(nodes.items, pods.items);

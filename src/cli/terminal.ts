@@ -48,7 +48,8 @@ export function createTerminal(out: NodeJS.WriteStream = process.stdout): Termin
   };
   return {
     line,
-    step: (name, detail, ms) => line(`  ${green("✓")} ${name.padEnd(14)} ${detail.padEnd(44)} ${dim(formatMs(ms).padStart(8))}`),
+    step: (name, detail, ms) =>
+      line(`  ${green("✓")} ${name.padEnd(14)} ${detail.padEnd(44)} ${dim(formatMs(ms).padStart(8))}`),
     live: show,
     settle: clear,
   };
@@ -62,7 +63,9 @@ export function table(rows: readonly (readonly string[])[], indent = "  "): stri
       widths[column] = Math.max(widths[column] ?? 0, Bun.stringWidth(cell));
     });
   return rows.map((row) =>
-    (indent + row.map((cell, column) => cell + " ".repeat(widths[column]! - Bun.stringWidth(cell))).join("  ")).trimEnd(),
+    (
+      indent + row.map((cell, column) => cell + " ".repeat(widths[column]! - Bun.stringWidth(cell))).join("  ")
+    ).trimEnd(),
   );
 }
 

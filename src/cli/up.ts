@@ -5,8 +5,8 @@ import { join, resolve } from "node:path";
 import type { ClusterConfig } from "../cluster/config.ts";
 import { saveConfig, statePaths } from "../cluster/config.ts";
 import { manifestFiles, readManifests } from "../cluster/manifests.ts";
-import { planCluster } from "../cluster/plan.ts";
 import { ensurePki } from "../cluster/pki.ts";
+import { planCluster } from "../cluster/plan.ts";
 import { readSettings, type Settings } from "../cluster/settings.ts";
 import { clearRunning, readRunning, writeRunning } from "../cluster/state.ts";
 import { superviseCluster } from "../cluster/supervisor.ts";
@@ -35,7 +35,9 @@ function manifestsOf(files: readonly string[]): string[] {
   if (files.length === 0) return [...embedded, ...manifestFiles(testbed)];
   const own = files.flatMap((path) => manifestFiles(resolve(path)));
   // Read now, so that a mistake is told before anything starts.
-  const bringsGateway = own.flatMap(readManifests).some(({ object }) => object.metadata.name === "istio-ingressgateway");
+  const bringsGateway = own
+    .flatMap(readManifests)
+    .some(({ object }) => object.metadata.name === "istio-ingressgateway");
   return [...embedded, ...(bringsGateway ? [] : [join(testbed, "40-gateway.yaml")]), ...own];
 }
 
@@ -65,9 +67,13 @@ export async function up(options: UpOptions): Promise<void> {
   const startedMs = realClock.monotonicMs();
   const other = readRunning(options.state);
   if (other)
-    throw new MeshbedError("ALREADY_RUNNING", `a testbed already runs from ${options.state} (process ${other.supervisorPid})`, {
-      fix: "stop it with `meshbed down`, or start this one with another --state and other ports",
-    });
+    throw new MeshbedError(
+      "ALREADY_RUNNING",
+      `a testbed already runs from ${options.state} (process ${other.supervisorPid})`,
+      {
+        fix: "stop it with `meshbed down`, or start this one with another --state and other ports",
+      },
+    );
   if (options.detach) return detach(options.state);
   const config = await configure(options, readSettings(process.cwd()));
   const paths = statePaths(config.stateDir);

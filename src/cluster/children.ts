@@ -74,4 +74,3 @@ export class Children {
     await Promise.all([...this.#running.values()].map((child) => child.stop(stopGraceMs)));
   }
 }
-

@@ -27,25 +27,36 @@ const clock = realClock;
 const random = systemRandom;
 
 /** Runs until `signal` aborts. `apply`: also apply the configured manifests (first start, not a restart). */
-export async function runControlPlane(config: ClusterConfig, apply: boolean, log: Log, signal: AbortSignal): Promise<void> {
+export async function runControlPlane(
+  config: ClusterConfig,
+  apply: boolean,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
   const paths = statePaths(config.stateDir);
   const master = masterOf(config);
   const clusterCaPem = readFileSync(join(paths.pki, "ca.crt"), "utf8");
   const serving = readKeyPair(paths.pki, "apiserver");
   const kubelet = readKeyPair(paths.pki, "apiserver-kubelet-client");
-  const store = openSqliteStore({ path: paths.database, clock, log });
+  const store = openSqliteStore(paths.database);
   const api = await startApiServer({
     store,
     kinds: allKinds,
     host: master.ip,
     port: config.apiPort,
-    tls: { ...serving, clientCaPem: clusterCaPem, kubeletClientCertPem: kubelet.certPem, kubeletClientKeyPem: kubelet.keyPem },
+    tls: {
+      ...serving,
+      clientCaPem: clusterCaPem,
+      kubeletClientCertPem: kubelet.certPem,
+      kubeletClientKeyPem: kubelet.keyPem,
+    },
     clock,
     random,
     log,
   });
   emitEvent({ type: "api-ready" });
   const client = createClient(api.transport);
+  const deps = { client, clock, random, log };
   const authority = await loadAuthority({ ...readKeyPair(paths.pki, "mesh-ca"), clock });
   const mesh = await startMesh({
     client,
@@ -58,18 +69,15 @@ export async function runControlPlane(config: ClusterConfig, apply: boolean, log
     mode: config.isolation.mode,
   });
   const controllers = startControllers({
-    client,
-    clock,
-    random,
-    log,
+    ...deps,
     nodeGraceMs,
     evictionDelayMs,
     volumesDir: paths.volumes,
     nodeCidr: "10.244.0.0/16",
     clusterCaPem,
   });
-  const scheduler = startScheduler({ client, clock, random, log });
-  const stopStatus = reportStatus(client, clock, createInformer);
+  const scheduler = startScheduler(deps);
+  const stopStatus = reportStatus(createInformer(deps, resources.nodes), createInformer(deps, resources.pods), clock);
   if (apply) await applyAll(config, client);
 
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
@@ -85,7 +93,10 @@ export async function runControlPlane(config: ClusterConfig, apply: boolean, log
 async function applyAll(config: ClusterConfig, client: Client): Promise<void> {
   const byKind = new Map(
     allKinds.flatMap((kind) =>
-      kind.servedVersions.map((version) => [`${kind.group === "" ? version : `${kind.group}/${version}`} ${kind.kind}`, kind]),
+      kind.servedVersions.map((version) => [
+        `${kind.group === "" ? version : `${kind.group}/${version}`} ${kind.kind}`,
+        kind,
+      ]),
     ),
   );
   const resourceOf = (apiVersion: string, kind: string) => byKind.get(`${apiVersion} ${kind}`);

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { LineCounter, parseAllDocuments } from "yaml";
-import type { Draft, KubeObject } from "../api/object.ts";
+import type { KubeObject, ObjectMeta } from "../api/object.ts";
 import type { Resource } from "../api/resources.ts";
 import type { Client } from "../client/types.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
@@ -11,10 +11,18 @@ import { MeshbedError, messageOf } from "../kernel/errors.ts";
 const filesMax = 1_000;
 const fileSizeBytesMax = 8 * 1024 * 1024;
 
+/** An object as written in a file. */
+export interface ManifestObject {
+  apiVersion: string;
+  kind: string;
+  metadata: Partial<ObjectMeta>;
+  [field: string]: unknown;
+}
+
 export interface Manifest {
   /** "testbed/20-web.yaml:12" */
   source: string;
-  object: Draft<KubeObject>;
+  object: ManifestObject;
 }
 
 /** YAML and JSON files under `path` (not deeper), sorted; or `path` itself. Throws MANIFEST_NOT_FOUND. */
@@ -25,7 +33,9 @@ export function manifestFiles(path: string): string[] {
       fix: "give -f a file or folder with Kubernetes manifests",
     });
   if (stat.isFile()) return [path];
-  const files = readdirSync(path).filter((name) => /\.(ya?ml|json)$/.test(name) && !/^(kustomization|meshbed)\./.test(name));
+  const files = readdirSync(path).filter(
+    (name) => /\.(ya?ml|json)$/.test(name) && !/^(kustomization|meshbed)\./.test(name),
+  );
   if (files.length === 0 || files.length > filesMax)
     throw new MeshbedError("MANIFEST_NOT_FOUND", `${path}: ${files.length} manifests in this folder`, {
       fix: `a folder given to -f holds 1 to ${filesMax} .yaml, .yml or .json files`,
@@ -36,7 +46,8 @@ export function manifestFiles(path: string): string[] {
 /** The objects in one file; List objects are flattened. Throws MANIFEST_INVALID with file and line. */
 export function readManifests(file: string): Manifest[] {
   const size = statSync(file).size;
-  if (size > fileSizeBytesMax) throw new MeshbedError("MANIFEST_INVALID", `${file}: ${size} bytes, at most ${fileSizeBytesMax}`);
+  if (size > fileSizeBytesMax)
+    throw new MeshbedError("MANIFEST_INVALID", `${file}: ${size} bytes, at most ${fileSizeBytesMax}`);
   return parseManifests(readFileSync(file, "utf8"), file);
 }
 
@@ -46,13 +57,15 @@ export function parseManifests(text: string, file: string): Manifest[] {
   for (const document of parseAllDocuments(text, { lineCounter })) {
     const lineOf = (offset: number) => lineCounter.linePos(offset).line;
     const broken = document.errors[0];
-    if (broken) throw new MeshbedError("MANIFEST_INVALID", `${file}:${lineOf(broken.pos[0])}: ${broken.message.split("\n")[0]}`);
-    const value = document.toJS() as (Draft<KubeObject> & { items?: Draft<KubeObject>[] }) | null;
+    if (broken)
+      throw new MeshbedError("MANIFEST_INVALID", `${file}:${lineOf(broken.pos[0])}: ${broken.message.split("\n")[0]}`);
+    const value = document.toJS() as (ManifestObject & { items?: ManifestObject[] }) | null;
     if (value === null) continue;
     const source = `${file}:${lineOf(document.contents?.range?.[0] ?? 0)}`;
     for (const object of value.kind === "List" ? (value.items ?? []) : [value]) {
       for (const field of ["apiVersion", "kind"] as const)
-        if (typeof object?.[field] !== "string") throw new MeshbedError("MANIFEST_INVALID", `${source}: '${field}' is missing`);
+        if (typeof object?.[field] !== "string")
+          throw new MeshbedError("MANIFEST_INVALID", `${source}: '${field}' is missing`);
       if (typeof object.metadata?.name !== "string")
         throw new MeshbedError("MANIFEST_INVALID", `${source}: 'metadata.name' is missing (${object.kind})`);
       manifests.push({ source, object });
@@ -63,7 +76,7 @@ export function parseManifests(text: string, file: string): Manifest[] {
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration";
 
-function withLastApplied(object: Draft<KubeObject>): Draft<KubeObject> {
+function withLastApplied(object: ManifestObject): ManifestObject {
   const annotations = { ...object.metadata.annotations, [lastApplied]: `${JSON.stringify(object)}\n` };
   return { ...object, metadata: { ...object.metadata, annotations } };
 }
@@ -72,14 +85,18 @@ function withLastApplied(object: Draft<KubeObject>): Draft<KubeObject> {
 export async function applyManifest(
   client: Client,
   manifest: Manifest,
-  resourceOf: (apiVersion: string, kind: string) => Resource | undefined,
+  resourceOf: (apiVersion: string, kind: string) => Resource<KubeObject> | undefined,
 ): Promise<"created" | "configured"> {
   const { apiVersion, kind, metadata } = manifest.object;
   const resource = resourceOf(apiVersion, kind);
   if (!resource)
-    throw new MeshbedError("MANIFEST_REFUSED", `${manifest.source}: no matches for kind "${kind}" in version "${apiVersion}"`, {
-      fix: "see `kubectl api-resources` for the kinds this cluster serves",
-    });
+    throw new MeshbedError(
+      "MANIFEST_REFUSED",
+      `${manifest.source}: no matches for kind "${kind}" in version "${apiVersion}"`,
+      {
+        fix: "see `kubectl api-resources` for the kinds this cluster serves",
+      },
+    );
   const namespace = resource.namespaced ? (metadata.namespace ?? "default") : undefined;
   const object = withLastApplied({
     ...manifest.object,
@@ -92,7 +109,7 @@ export async function applyManifest(
     if ((error as { reason?: string }).reason !== "AlreadyExists") throw refusal(manifest, error);
   }
   try {
-    await client.patch(resource, namespace, metadata.name!, object, { type: "merge" });
+    await client.patch(resource, namespace, metadata.name as string, object, { type: "merge" });
     return "configured";
   } catch (error) {
     throw refusal(manifest, error);

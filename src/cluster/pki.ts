@@ -37,7 +37,12 @@ async function authority(pkiDir: string, name: string, commonName: string, clock
 }
 
 function wanted(config: ClusterConfig): Record<string, Omit<CertificateRequest, "lifetimeMs">> {
-  const apiHost = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", `kubernetes.default.svc.${clusterDomain}`];
+  const apiHost = [
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    `kubernetes.default.svc.${clusterDomain}`,
+  ];
   const master = masterOf(config);
   const requests: Record<string, Omit<CertificateRequest, "lifetimeMs">> = {
     apiserver: {
@@ -62,7 +67,12 @@ function wanted(config: ClusterConfig): Record<string, Omit<CertificateRequest, 
 }
 
 /** Still good for a while and made for these names? */
-function isCurrent(pkiDir: string, name: string, request: Omit<CertificateRequest, "lifetimeMs">, clock: Clock): boolean {
+function isCurrent(
+  pkiDir: string,
+  name: string,
+  request: Omit<CertificateRequest, "lifetimeMs">,
+  clock: Clock,
+): boolean {
   if (!existsSync(join(pkiDir, `${name}.crt`)) || !existsSync(join(pkiDir, `${name}.key`))) return false;
   const certificate = new X509Certificate(readFileSync(join(pkiDir, `${name}.crt`)));
   return (

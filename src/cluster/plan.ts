@@ -49,15 +49,21 @@ export function planCluster(request: ClusterRequest): ClusterConfig {
       fix: `leave out --link and --clients (${isolation.reason})`,
     });
   for (const [name, port] of Object.entries(request.hostPorts)) requireFree(name, port);
-  const nodes = Array.from({ length: request.workers + 1 }, (_, index): NodeConfig => ({
-    name: index === 0 ? "master" : `worker${index}`,
-    index,
-    ip: isolated ? `172.20.0.${10 + index}` : "127.0.0.1",
-    role: index === 0 ? "control-plane" : "worker",
-    adminPort: isolated ? 15020 : freePort(),
-    kubeletPort: isolated ? 10250 : freePort(),
+  const nodes = Array.from(
+    { length: request.workers + 1 },
+    (_, index): NodeConfig => ({
+      name: index === 0 ? "master" : `worker${index}`,
+      index,
+      ip: isolated ? `172.20.0.${10 + index}` : "127.0.0.1",
+      role: index === 0 ? "control-plane" : "worker",
+      adminPort: isolated ? 15020 : freePort(),
+      kubeletPort: isolated ? 10250 : freePort(),
+    }),
+  );
+  const clients = Array.from({ length: request.clients }, (_, i) => ({
+    name: `client${i + 1}`,
+    ip: `172.20.0.${101 + i}`,
   }));
-  const clients = Array.from({ length: request.clients }, (_, i) => ({ name: `client${i + 1}`, ip: `172.20.0.${101 + i}` }));
   return {
     projectRoot: request.projectRoot,
     stateDir: request.stateDir,

@@ -32,7 +32,16 @@ async function runProxy(
   });
   const { role, nodeId, ip, adminPort } = identity;
   const bindMode = { nodeIp: ip, mode: config.isolation.mode };
-  const proxy = await startProxy({ role, nodeId, bindMode, xds, admin: { host: ip, port: adminPort }, clock, random, log });
+  const proxy = await startProxy({
+    role,
+    nodeId,
+    bindMode,
+    xds,
+    admin: { host: ip, port: adminPort },
+    clock,
+    random,
+    log,
+  });
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
   await proxy.close();
 }
@@ -57,5 +66,11 @@ export function runGateway(config: ClusterConfig, log: Log, signal: AbortSignal)
   const nodeId = `router~${ip}~${pod}.${namespace}~${namespace}.svc.${clusterDomain}`;
   // Istio's health port of gateways; in `ports` mode every process shares one address, so any free one.
   const adminPort = config.isolation.mode === "namespaces" ? 15021 : 0;
-  return runProxy(config, nodeOf(config, variable("NODE_NAME")), { role: "router", nodeId, ip, adminPort }, log, signal);
+  return runProxy(
+    config,
+    nodeOf(config, variable("NODE_NAME")),
+    { role: "router", nodeId, ip, adminPort },
+    log,
+    signal,
+  );
 }

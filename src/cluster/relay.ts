@@ -1,6 +1,5 @@
 // Carries TCP connections between the host's localhost and the inside, through a socket file that both can see.
 
-import type { Socket } from "bun";
 import { type RelayObserver, relay } from "../wire/relay.ts";
 import { type OwnedSocket, ownedHandlers, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 
@@ -51,12 +50,18 @@ export function startRelay(from: Target, to: () => Target | undefined): RelaySer
         open--;
       },
     } satisfies SocketOwner;
-    void Bun.connect<SocketOwner>({ ...target, data: second, socket: ownedHandlers, allowHalfOpen: true }).catch(() => {});
+    const options = { data: second, socket: ownedHandlers, allowHalfOpen: true };
+    const connecting =
+      "unix" in target
+        ? Bun.connect<SocketOwner>({ ...options, ...target })
+        : Bun.connect<SocketOwner>({ ...options, ...target });
+    // A refused connection is told to onConnectError as well.
+    void connecting.catch(() => {});
   };
-  const listener = Bun.listen<SocketOwner>({
-    ...from,
-    allowHalfOpen: true,
-    socket: { ...ownedHandlers, open: (socket: Socket<SocketOwner>) => accept(socket) },
-  });
+  const socket = { ...ownedHandlers, open: accept };
+  const listener =
+    "unix" in from
+      ? Bun.listen<SocketOwner>({ ...from, socket })
+      : Bun.listen<SocketOwner>({ ...from, socket, allowHalfOpen: true });
   return { stop: () => listener.stop(true) };
 }

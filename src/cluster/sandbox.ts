@@ -1,7 +1,8 @@
 // The process inside the namespaces: makes the machines and links, starts and restarts everything on them, relays to the host.
 
-import { createTopology, type Topology } from "../host/topology.ts";
+import { rmSync } from "node:fs";
 import { prepareSandbox } from "../host/sandbox.ts";
+import { createTopology, type Topology } from "../host/topology.ts";
 import { realClock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import { Children } from "./children.ts";
@@ -9,7 +10,6 @@ import { type ClusterConfig, kubeletRestartMs, masterOf, type NodeConfig, relayS
 import { type ClusterEvent, emitEvent } from "./events.ts";
 import { mainCommand } from "./images.ts";
 import { startRelay, type Target } from "./relay.ts";
-import { rmSync } from "node:fs";
 
 const clock = realClock;
 
@@ -18,7 +18,10 @@ async function createMachines(config: ClusterConfig): Promise<Topology | undefin
   const startedMs = clock.monotonicMs();
   await prepareSandbox(clock);
   const { nodes, clients, linkBitsPerSecond } = config;
-  const topology = await createTopology({ nodes, clients, ...(linkBitsPerSecond !== undefined && { linkBitsPerSecond }) });
+  const topology = await createTopology(
+    { nodes, clients, ...(linkBitsPerSecond !== undefined && { linkBitsPerSecond }) },
+    clock,
+  );
   const links = linkBitsPerSecond === undefined ? "links unlimited" : `links of ${linkBitsPerSecond / 1e6} Mbit/s`;
   const detail = `${nodes.length + clients.length} machines, ${links}`;
   emitEvent({ type: "step", name: "network", detail, ms: clock.monotonicMs() - startedMs });
@@ -59,7 +62,7 @@ function startAll(config: ClusterConfig, topology: Topology | undefined, childre
   const main = mainCommand(config);
   const on = (node: NodeConfig, ...args: string[]) => {
     const argv = [...main, args[0]!, config.stateDir, ...args.slice(1)];
-    return topology ? topology.argvIn(node.name, argv) : argv;
+    return topology ? topology.argvOn(node.name, argv) : argv;
   };
   const master = masterOf(config);
   children.start({

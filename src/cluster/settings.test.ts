@@ -25,7 +25,11 @@ const mistakes: [string, string, RegExp][] = [
   ["a bad rate", "link: fast\n", /meshbed\.yaml:1: 'link' must be a rate/],
   ["an image without command", "images:\n  a: { args: [x] }\n", /'images\.a\.command' is missing/],
   ["broken YAML", "nodes: [1\n", /meshbed\.yaml:\d+: /],
-  ["a number where a string is meant", "images:\n  a:\n    command: x\n    env: { A: 1 }\n", /:4: 'images\.a\.env' must map/],
+  [
+    "a number where a string is meant",
+    "images:\n  a:\n    command: x\n    env: { A: 1 }\n",
+    /:4: 'images\.a\.env' must map/,
+  ],
 ];
 for (const [name, source, expected] of mistakes)
   test(`${name} is refused with its place`, () => {

@@ -50,7 +50,9 @@ const shape: Shape = {
   nodes: integer(1, nodesMax),
   clients: integer(0, clientsMax),
   link: (value) =>
-    typeof value === "string" && parseRate(value) !== undefined ? undefined : 'must be a rate such as "1gbit" or "100mbit"',
+    typeof value === "string" && parseRate(value) !== undefined
+      ? undefined
+      : 'must be a rate such as "1gbit" or "100mbit"',
   mode: oneOf("namespaces", "ports"),
   ports: { http: integer(1, 65535), https: integer(1, 65535), api: integer(1, 65535) },
   manifests: textList,
@@ -115,7 +117,9 @@ export function parseSettings(source: string, file: string): Settings {
     let offset: number | undefined;
     for (let depth = problem.path.length; depth > 0 && offset === undefined; depth--) {
       const parent = document.getIn(problem.path.slice(0, depth - 1), true) ?? document.contents;
-      const pair = isMap(parent) ? parent.items.find((item) => String(item.key) === problem.path[depth - 1]) : undefined;
+      const pair = isMap(parent)
+        ? parent.items.find((item) => String(item.key) === problem.path[depth - 1])
+        : undefined;
       offset = isNode(pair?.key) ? pair.key.range?.[0] : undefined;
     }
     fail(offset, `'${problem.path.join(".")}' ${problem.message}`);

@@ -1,8 +1,7 @@
 // Watches nodes and pods, and reports how far the cluster is; pure counting, one shell around it.
 
-import * as resources from "../api/resources.ts";
 import type { Node, Pod } from "../api/types.ts";
-import type { Client, Informer } from "../client/types.ts";
+import type { Informer } from "../client/types.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { type ClusterEvent, emitEvent } from "./events.ts";
 
@@ -15,7 +14,8 @@ type Status = Extract<ClusterEvent, { type: "status" }>;
 const conditionIs = (object: Node | Pod, type: string): boolean =>
   object.status?.conditions?.some((condition) => condition.type === type && condition.status === "True") ?? false;
 
-const isEnded = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.metadata.deletionTimestamp !== undefined;
+const isEnded = (pod: Pod): boolean =>
+  pod.status?.phase === "Succeeded" || pod.metadata.deletionTimestamp !== undefined;
 
 function reasonOf(pod: Pod): string {
   for (const container of pod.status?.containerStatuses ?? []) {
@@ -53,13 +53,7 @@ export function summarize(nodes: readonly Node[], pods: readonly Pod[]): Status 
 }
 
 /** Emits a status event whenever the summary changes. Returns stop. */
-export function reportStatus(
-  client: Client,
-  clock: Clock,
-  createInformer: <T>(client: Client, resource: resources.Resource<T>) => Informer<T>,
-): () => void {
-  const nodes = createInformer(client, resources.nodes);
-  const pods = createInformer(client, resources.pods);
+export function reportStatus(nodes: Informer<Node>, pods: Informer<Pod>, clock: Clock): () => void {
   let last = "";
   let scheduled = false;
   const report = () => {

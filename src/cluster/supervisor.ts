@@ -1,7 +1,7 @@
 // The process in the host's namespaces: starts the sandbox, relays localhost ports into it, and says when the testbed is up.
 
 import { appendFileSync, rmSync, writeFileSync } from "node:fs";
-import { startProcess } from "../host/process.ts";
+import { type RunningProcess, startProcess } from "../host/process.ts";
 import { sandboxArgv } from "../host/sandbox.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
@@ -37,7 +37,9 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
   const events = new EventReader(
     (event) => {
       if (event.type === "failed")
-        failed.resolve(new MeshbedError("START_FAILED", event.message, event.fix === undefined ? {} : { fix: event.fix }));
+        failed.resolve(
+          new MeshbedError("START_FAILED", event.message, event.fix === undefined ? {} : { fix: event.fix }),
+        );
       else onEvent(event);
       reach.take(event);
     },
@@ -57,15 +59,25 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
   const relays = (["api", "http", "https"] as const).map((name) =>
     startRelay({ hostname: "127.0.0.1", port: config.hostPorts[name] }, () => ({ unix: relaySocket(name) })),
   );
-  const aborted = new Promise<"stop">((resolve) => signal.addEventListener("abort", () => resolve("stop"), { once: true }));
+  const aborted = new Promise<"stop">((resolve) =>
+    signal.addEventListener("abort", () => resolve("stop"), { once: true }),
+  );
   const outcome = await Promise.race([aborted, sandbox.exited, failed.promise]);
   for (const relay of relays) relay.stop();
-  await sandbox.stop(stopGraceMs);
+  await stopSandbox(sandbox, clock);
   if (outcome instanceof MeshbedError) throw outcome;
   if (outcome !== "stop")
     throw new MeshbedError("START_FAILED", `the testbed's inner process ended (exit code ${outcome.code})`, {
       fix: `read ${log}`,
     });
+}
+
+/** Standard input is the sandbox's life line; signals do not get through `unshare`. */
+async function stopSandbox(sandbox: RunningProcess, clock: Clock): Promise<void> {
+  sandbox.closeStdin();
+  const cancel = clock.after(stopGraceMs, () => sandbox.kill("SIGKILL"));
+  await sandbox.exited;
+  cancel();
 }
 
 /** Finds the moment the testbed can be used: the first answer through the gateway, or all pods ready where nothing is routed. */
@@ -111,7 +123,11 @@ class Reach {
 
   async #request(url: string): Promise<number> {
     try {
-      const response = await fetch(url, { signal: AbortSignal.timeout(probeTimeoutMs), redirect: "manual", keepalive: false });
+      const response = await fetch(url, {
+        signal: AbortSignal.timeout(probeTimeoutMs),
+        redirect: "manual",
+        keepalive: false,
+      });
       await response.body?.cancel();
       return response.status;
     } catch {
