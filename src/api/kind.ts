@@ -9,6 +9,7 @@ export interface FieldError {
   reason:
     | "FieldValueRequired"
     | "FieldValueInvalid"
+    | "FieldValueNotFound"
     | "FieldValueNotSupported"
     | "FieldValueForbidden"
     | "FieldValueDuplicate"

@@ -1,0 +1,35 @@
+// Every kind the API serves. A kind that nothing acts on is not in the list, so applying one is refused, never ignored.
+
+import type { KindDefinition } from "../kind.ts";
+import { configMapKind, secretKind, serviceAccountKind } from "./config.ts";
+import { endpointSliceKind, leaseKind } from "./coordination.ts";
+import { eventKind } from "./event.ts";
+import { destinationRuleKind, gatewayKind, virtualServiceKind } from "./istio.ts";
+import { namespaceKind } from "./namespace.ts";
+import { nodeKind } from "./node.ts";
+import { podKind } from "./pod.ts";
+import { serviceKind } from "./service.ts";
+import { persistentVolumeClaimKind, persistentVolumeKind, storageClassKind } from "./storage.ts";
+import { daemonSetKind, deploymentKind, replicaSetKind } from "./workloads.ts";
+
+export const allKinds: readonly KindDefinition[] = [
+  configMapKind,
+  eventKind,
+  namespaceKind,
+  nodeKind,
+  persistentVolumeClaimKind,
+  persistentVolumeKind,
+  podKind,
+  secretKind,
+  serviceAccountKind,
+  serviceKind,
+  daemonSetKind,
+  deploymentKind,
+  replicaSetKind,
+  leaseKind,
+  endpointSliceKind,
+  storageClassKind,
+  destinationRuleKind,
+  gatewayKind,
+  virtualServiceKind,
+];
