@@ -64,10 +64,12 @@ function progress(input: StatusInput, counts: DeploymentStatus, conditions: Depl
   const { deployment, current, old, nowMs, step } = input;
   const present = findCondition(conditions, "Progressing");
   if (deployment.spec?.paused === true) {
-    if (present?.reason !== "DeploymentPaused") set("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused");
+    if (present?.reason !== "DeploymentPaused")
+      set("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused");
     return undefined;
   }
-  if (present?.reason === "DeploymentPaused") set("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed");
+  if (present?.reason === "DeploymentPaused")
+    set("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed");
   if (input.createFailure !== undefined) {
     set("Progressing", "False", "ReplicaSetCreateError", input.createFailure);
     return undefined;

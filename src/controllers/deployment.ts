@@ -123,7 +123,10 @@ export function deploymentController(deps: ControllerDeps): Controller {
   async function applyUpdates(deployment: Deployment, updates: ReturnType<typeof plan>["updates"]): Promise<void> {
     for (const { set, annotations, replicas, minReadySeconds } of updates) {
       const { namespace, name } = set.metadata;
-      const spec = { ...(replicas !== undefined && { replicas }), ...(minReadySeconds !== undefined && { minReadySeconds }) };
+      const spec = {
+        ...(replicas !== undefined && { replicas }),
+        ...(minReadySeconds !== undefined && { minReadySeconds }),
+      };
       const patch = {
         ...(annotations && { metadata: { annotations } }),
         ...(Object.keys(spec).length > 0 && { spec }),

@@ -26,7 +26,8 @@ const restarts = (pod: Pod) =>
   (pod.status?.containerStatuses ?? []).reduce((most, status) => Math.max(most, status.restartCount ?? 0), 0);
 const readySince = (pod: Pod) => findCondition(pod.status?.conditions, "Ready")?.lastTransitionTime ?? "";
 const phaseOrder: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
-const deletionCost = (pod: Pod) => Number(pod.metadata.annotations?.["controller.kubernetes.io/pod-deletion-cost"]) || 0;
+const deletionCost = (pod: Pod) =>
+  Number(pod.metadata.annotations?.["controller.kubernetes.io/pod-deletion-cost"]) || 0;
 
 /**
  * The order in which a scale-down removes pods, first to go first (Kubernetes' ActivePodsWithRanks): unassigned, pending, not ready,

@@ -15,6 +15,8 @@ import type { Controller, ControllerDeps } from "./types.ts";
 
 /** Pods created or deleted in one run; the rest follows in the next (as in Kubernetes). */
 const burstMax = 500;
+/** Size of the first batch of creations; each further one doubles. */
+const firstBatch = 16;
 
 export function replicaSetController(deps: ControllerDeps): Controller {
   const { client, informers, clock, random, log } = deps;
@@ -50,7 +52,9 @@ export function replicaSetController(deps: ControllerDeps): Controller {
     const owned = [...claims.owned, ...claims.adopt];
     const deployment = controllerOf(set)?.uid;
     const related =
-      deployment === undefined ? owned : sets.by("controller", deployment).flatMap((s) => podCache.by("controller", s.metadata.uid));
+      deployment === undefined
+        ? owned
+        : sets.by("controller", deployment).flatMap((s) => podCache.by("controller", s.metadata.uid));
     const decision = plan(set, owned, related, clock.now());
     let failure: unknown;
     try {
@@ -76,7 +80,7 @@ export function replicaSetController(deps: ControllerDeps): Controller {
 
   /** In batches that double, so that a template the server refuses costs one refusal and not hundreds. */
   async function createPods(set: ReplicaSet, count: number): Promise<void> {
-    for (let left = count, batch = 2; left > 0; left -= batch, batch *= 2) {
+    for (let left = count, batch = firstBatch; left > 0; left -= batch, batch *= 2) {
       batch = Math.min(batch, left);
       const results = await Promise.allSettled(Array.from({ length: batch }, () => client.create(pods, podOf(set))));
       for (const result of results)
@@ -114,7 +118,8 @@ export function replicaSetController(deps: ControllerDeps): Controller {
     const next = { ...status, ...(conditions.length > 0 || set.status?.conditions ? { conditions } : {}) };
     const { conditions: _, ...before } = set.status ?? { replicas: -1 };
     const { namespace, name } = set.metadata;
-    if (Bun.deepEquals({ ...before, conditions: set.status?.conditions }, { ...next, conditions: next.conditions })) return;
+    if (Bun.deepEquals({ ...before, conditions: set.status?.conditions }, { ...next, conditions: next.conditions }))
+      return;
     sets.observe(await client.patch(replicaSets, namespace, name, { status: next }, { subresource: "status" }));
   }
 

@@ -79,11 +79,16 @@ export function isScalingEvent(deployment: Deployment, sets: readonly ReplicaSet
  * Scaling outside of a rollout step: one set takes all; a finished rollout empties the old ones; in the middle of a rolling update
  * every set grows or shrinks in proportion (Kubernetes' DeploymentController.scale).
  */
-export function scaledReplicas(deployment: Deployment, current: ReplicaSet | undefined, old: readonly ReplicaSet[]): Scaling {
+export function scaledReplicas(
+  deployment: Deployment,
+  current: ReplicaSet | undefined,
+  old: readonly ReplicaSet[],
+): Scaling {
   const wanted = deployment.spec?.replicas ?? 1;
   const all = current === undefined ? [...old] : [...old, current];
   const active = all.filter((set) => replicasOf(set) > 0);
-  const only = active.length === 1 ? active[0] : active.length === 0 ? (current ?? [...old].sort(byCreation).at(-1)) : undefined;
+  const only =
+    active.length === 1 ? active[0] : active.length === 0 ? (current ?? [...old].sort(byCreation).at(-1)) : undefined;
   if (only !== undefined) return replicasOf(only) === wanted ? new Map() : new Map([[only.metadata.name, wanted]]);
   if (active.length === 0) return new Map();
   if (current !== undefined && isSaturated(deployment, current))
@@ -105,7 +110,9 @@ function proportional(deployment: Deployment, active: ReplicaSet[]): Scaling {
   const scaling: Scaling = new Map();
   if (toAdd === 0) return scaling;
   // Growing: newest first among the largest; shrinking: oldest first.
-  const ordered = active.sort((a, b) => replicasOf(b) - replicasOf(a) || (toAdd > 0 ? byCreation(b, a) : byCreation(a, b)));
+  const ordered = active.sort(
+    (a, b) => replicasOf(b) - replicasOf(a) || (toAdd > 0 ? byCreation(b, a) : byCreation(a, b)),
+  );
   let added = 0;
   for (const set of ordered) {
     const annotated = Number(set.metadata.annotations?.[maxReplicasAnnotation]) || allowed;

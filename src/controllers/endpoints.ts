@@ -1,0 +1,141 @@
+// Keeps the core/v1 Endpoints object of every Service with a selector, for `kubectl get endpoints` and older clients.
+
+import type { IEndpoints } from "kubernetes-models/v1/Endpoints";
+import { type Draft, keyOf, type Stored } from "../api/object.ts";
+import { pods, type Resource, services } from "../api/resources.ts";
+import { matchesMap } from "../api/selectors.ts";
+import type { Service } from "../api/types.ts";
+import { runReconciler } from "../client/runner.ts";
+import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { hasManagedEndpoints, type PortGroup, portGroups } from "./endpoint-ports.ts";
+import type { Controller, ControllerDeps } from "./types.ts";
+
+export type Endpoints = Stored<IEndpoints>;
+type Subset = NonNullable<Endpoints["subsets"]>[number];
+
+export const endpointsResource: Resource<Endpoints> = {
+  group: "",
+  version: "v1",
+  kind: "Endpoints",
+  plural: "endpoints",
+  namespaced: true,
+};
+
+/** Addresses in one object; further ones are left out and the object says so in an annotation (as in Kubernetes). */
+const addressesMax = 1_000;
+const overCapacityAnnotation = "endpoints.kubernetes.io/over-capacity";
+
+export function endpointsController(deps: ControllerDeps): Controller {
+  const { client, informers, clock, random, log } = deps;
+  const serviceCache = informers.of(services);
+  const podCache = informers.of(pods);
+  const cache = informers.of(endpointsResource);
+  const runner = runReconciler({
+    reconciler: { name: "endpoints", reconcile },
+    clock,
+    random,
+    log,
+    ready: Promise.all([serviceCache.synced, podCache.synced, cache.synced]),
+    allKeys: () => serviceCache.list().map(keyOf),
+  });
+  const stops = [
+    serviceCache.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
+    cache.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
+    podCache.onChange((current, old) => {
+      for (const service of serviceCache.by("namespace", (current ?? old)!.metadata.namespace ?? "")) {
+        const { selector } = service.spec ?? {};
+        if ([current, old].some((pod) => pod !== undefined && matchesMap(selector, pod.metadata.labels)))
+          runner.enqueue(keyOf(service));
+      }
+    }),
+  ];
+
+  async function reconcile(key: string): Promise<ReconcileResult> {
+    const service = serviceCache.get(key);
+    const present = cache.get(key);
+    if (service === undefined || service.metadata.deletionTimestamp !== undefined) {
+      // Only what this controller made: user-made Endpoints of the same name have no such label.
+      if (present?.metadata.labels?.["endpoints.kubernetes.io/managed-by"] === manager)
+        await client
+          .delete(endpointsResource, present.metadata.namespace, present.metadata.name, { uid: present.metadata.uid })
+          .catch((error) => {
+            if (!isNotFound(error)) throw error;
+          });
+      return { kind: "done" };
+    }
+    if (!hasManagedEndpoints(service)) return { kind: "done" };
+    const wanted = plan(service, portGroups(service, podCache.by("namespace", service.metadata.namespace ?? "")));
+    if (present === undefined) cache.observe(await client.create(endpointsResource, wanted));
+    else if (!Bun.deepEquals(wanted.subsets ?? [], present.subsets ?? []))
+      cache.observe(
+        await client.update(endpointsResource, {
+          ...present,
+          subsets: wanted.subsets ?? [],
+          metadata: {
+            ...present.metadata,
+            ...(wanted.metadata as object),
+            annotations: annotationsOf(present, wanted),
+          },
+        }),
+      );
+    return { kind: "done" };
+  }
+
+  return {
+    name: "endpoints",
+    idle: runner.idle,
+    stop() {
+      runner.stop();
+      for (const stop of stops) stop();
+    },
+  };
+}
+
+const manager = "endpoint-controller";
+
+function annotationsOf(present: Endpoints, wanted: Draft<Endpoints>): Record<string, string> {
+  const { [overCapacityAnnotation]: _, ...rest } = present.metadata.annotations ?? {};
+  return { ...rest, ...wanted.metadata.annotations };
+}
+
+/** The Endpoints object of a Service: ready and not ready addresses by set of ports; terminating pods are left out. */
+export function plan(service: Service, groups: readonly PortGroup[]): Draft<Endpoints> {
+  const publish = service.spec?.publishNotReadyAddresses === true;
+  const subsets: Subset[] = [];
+  let left = addressesMax;
+  let truncated = false;
+  for (const { ports, members } of groups) {
+    const subset: Subset = {
+      ports: ports.map((port) => ({ ...port, name: port.name ?? "" })) as NonNullable<Subset["ports"]>,
+    };
+    for (const { pod, ip, ready, terminating } of members) {
+      if (terminating && !publish) continue;
+      if (left-- <= 0) {
+        truncated = true;
+        break;
+      }
+      const { name, namespace, uid } = pod.metadata;
+      const address = {
+        ip,
+        ...(pod.spec?.nodeName && { nodeName: pod.spec.nodeName }),
+        targetRef: { kind: "Pod", name, namespace: namespace!, uid },
+      };
+      if (ready) (subset.addresses ??= []).push(address);
+      else (subset.notReadyAddresses ??= []).push(address);
+    }
+    if (subset.ports?.every((port) => port.name === "")) for (const port of subset.ports) delete port.name;
+    if (subset.addresses || subset.notReadyAddresses) subsets.push(subset);
+  }
+  const { name, namespace, labels } = service.metadata;
+  return {
+    apiVersion: "v1",
+    kind: "Endpoints",
+    metadata: {
+      name,
+      namespace: namespace!,
+      labels: { ...labels, "endpoints.kubernetes.io/managed-by": manager },
+      ...(truncated && { annotations: { [overCapacityAnnotation]: "truncated" } }),
+    },
+    ...(subsets.length > 0 && { subsets }),
+  };
+}
