@@ -13,4 +13,5 @@ if (!works() && !(run(process.execPath, [join(root, "node_modules/bun/install.js
   console.error("meshbed: Bun's binary for this platform is missing; run 'npm ci' again without --omit=optional");
   process.exit(1);
 }
-for (const script of ["tools/codegen.ts", "tools/openapi-gen.ts"]) if (!run(bun, [script])) process.exit(1);
+for (const script of ["tools/codegen.ts", "tools/openapi-gen.ts", "tools/bundle.ts"])
+  if (!run(bun, [script])) process.exit(1);

@@ -2,6 +2,7 @@
 
 import { mkdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { mainBundle } from "../cluster/bundle.ts";
 import type { ClusterConfig } from "../cluster/config.ts";
 import { saveConfig, statePaths } from "../cluster/config.ts";
 import { manifestFiles, readManifests } from "../cluster/manifests.ts";
@@ -18,7 +19,7 @@ import type { UpOptions } from "./program.ts";
 import { createTerminal, paint } from "./terminal.ts";
 import { UpView } from "./up-view.ts";
 
-const projectRoot = resolve(import.meta.dir, import.meta.dir.endsWith("dist") ? ".." : "../..");
+const projectRoot = resolve(import.meta.dir, "../..");
 
 function numberOption(name: string, value: string | undefined, min: number, max: number): number | undefined {
   if (value === undefined) return undefined;
@@ -47,6 +48,7 @@ async function configure(options: UpOptions, settings: Settings): Promise<Cluste
   const files = options.file.length > 0 ? options.file : (settings.manifests ?? []);
   return planCluster({
     projectRoot,
+    main: await mainBundle(projectRoot),
     stateDir: options.state,
     isolation,
     workers: numberOption("nodes", options.nodes, 1, 50) ?? settings.nodes ?? 3,

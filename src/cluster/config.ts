@@ -27,6 +27,8 @@ export interface NodeConfig {
 export interface ClusterConfig {
   /** Absolute paths. */
   projectRoot: string;
+  /** What inner processes are started from: the bundle, or src/main.ts. */
+  main: string;
   stateDir: string;
   isolation: Isolation;
   nodes: NodeConfig[];

@@ -1,6 +1,5 @@
 // The images meshbed brings: names that manifests use, and the commands that stand for them on this machine.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type ClusterConfig, type ImageCatalogue, statePaths } from "./config.ts";
 
@@ -27,11 +26,8 @@ export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
   return { ...builtIn, ...config.images };
 }
 
-/** How a process of meshbed itself is started. A bundled build is preferred: it starts faster. */
-export function mainCommand(config: ClusterConfig): string[] {
-  const bundle = join(config.projectRoot, "dist", "main.js");
-  return [process.execPath, existsSync(bundle) ? bundle : join(config.projectRoot, "src", "main.ts")];
-}
+/** How a process of meshbed itself is started. */
+export const mainCommand = (config: ClusterConfig): string[] => [process.execPath, config.main];
 
 export const logFile = (config: ClusterConfig, component: string): string =>
   join(statePaths(config.stateDir).logs, `${component}.log`);

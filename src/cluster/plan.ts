@@ -7,6 +7,7 @@ import { parseRate } from "./settings.ts";
 
 export interface ClusterRequest {
   projectRoot: string;
+  main: string;
   stateDir: string;
   isolation: Isolation;
   workers: number;
@@ -66,6 +67,7 @@ export function planCluster(request: ClusterRequest): ClusterConfig {
   }));
   return {
     projectRoot: request.projectRoot,
+    main: request.main,
     stateDir: request.stateDir,
     isolation,
     nodes,
