@@ -75,10 +75,12 @@ async function start(network: string, source: string, args: string[]): Promise<v
   expect(Buffer.from(value!).toString()).toContain("READY");
 }
 
+const text = async (child: ReturnType<typeof script>) => (await new Response(child.stdout).text()).trim();
+
 /** What a connection from `network` to that address is answered. */
 async function ask(network: string, host: string, port: number): Promise<string> {
   const child = script(network, dial, [host, String(port)]);
-  return (await child.stdout.text()).trim();
+  return text(child);
 }
 
 beforeAll(async () => {
@@ -144,8 +146,8 @@ test("a client machine reaches the gateway on the node's IP beside the proxy's w
 });
 
 test("the cluster's DNS address answers pods and the node itself", async () => {
-  expect((await script("worker1_web", lookUp, []).stdout.text()).trim()).toBe(`answer to ${pods.web}`);
-  expect((await script("worker1", lookUp, []).stdout.text()).trim()).toBe("answer to 172.20.0.11");
+  expect(await text(script("worker1_web", lookUp, []))).toBe(`answer to ${pods.web}`);
+  expect(await text(script("worker1", lookUp, []))).toBe("answer to 172.20.0.11");
 });
 
 const source = `
@@ -164,7 +166,7 @@ setTimeout(() => { console.log(bytes / (performance.now() - began) * 8e3); proce
 test("two clients against one node share its link, and a lower limit takes hold at once", async () => {
   await start("master", source, []);
   const together = async () => {
-    const rates = await Promise.all(clients.map(({ name }) => script(name, sink, []).stdout.text()));
+    const rates = await Promise.all(clients.map(({ name }) => text(script(name, sink, []))));
     return rates.reduce((sum, rate) => sum + Number(rate), 0);
   };
   const gigabit = await together();

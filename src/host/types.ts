@@ -18,6 +18,7 @@ export interface ExitStatus {
   finishedAtMs: number;
 }
 
+/** In `ports` mode nothing is mounted: the kubelet puts `source` wherever `target` is named. */
 export interface Mount {
   /** Absolute path outside the pod. */
   source: string;
@@ -53,7 +54,7 @@ export interface ContainerSpec {
 }
 
 export interface ContainerProcess {
-  /** Of the outermost process, in the kubelet's own process namespace. */
+  /** Of the container's main process, as the kubelet's own process namespace numbers it. */
   readonly pid: number;
   readonly startedAtMs: number;
   readonly exited: Promise<ExitStatus>;
@@ -63,11 +64,6 @@ export interface ContainerProcess {
 
 /** A pod's namespaces. */
 export interface PodSandbox {
-  /**
-   * Where the container finds what is mounted at `target`: `target` itself with namespaces, a path under the pod's own
-   * folder in `ports` mode. Known before `start`, so that environment and arguments can name it.
-   */
-  effectivePath(containerId: string, target: string): string;
   /**
    * Resolves once the program is being executed. Throws CONTAINER_START_FAILED when mounts, working folder or program
    * are missing. Its processes end with the kubelet's process, however that ends.
