@@ -18,7 +18,7 @@ const key = JSON.stringify([
   ...["kubernetes-models", "@kubernetes-models/istio"].map(
     (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
   ),
-  ...["openapi-gen", "openapi-paths", "openapi-schemas"].map((name) =>
+  ...["openapi-gen", "openapi-paths", "openapi-schemas", "openapi-patch", "typings-parser"].map((name) =>
     Bun.hash(readFileSync(join(import.meta.dir, `${name}.ts`))).toString(),
   ),
 ]);

@@ -62,6 +62,7 @@ export const endpointSlices = resource<types.EndpointSlice>(
   "EndpointSlice",
   "endpointslices",
 );
+export const endpoints = resource<types.Endpoints>("", "v1", "Endpoints", "endpoints");
 export const leases = resource<types.Lease>("coordination.k8s.io", "v1", "Lease", "leases");
 export const gateways = resource<types.Gateway>("networking.istio.io", "v1", "Gateway", "gateways");
 export const virtualServices = resource<types.VirtualService>(

@@ -3,6 +3,7 @@
 import type { KindDefinition } from "../kind.ts";
 import { configMapKind, secretKind, serviceAccountKind } from "./config.ts";
 import { endpointSliceKind, leaseKind } from "./coordination.ts";
+import { endpointsKind } from "./endpoints.ts";
 import { eventKind } from "./event.ts";
 import { destinationRuleKind, gatewayKind, virtualServiceKind } from "./istio.ts";
 import { namespaceKind } from "./namespace.ts";
@@ -14,6 +15,7 @@ import { daemonSetKind, deploymentKind, replicaSetKind } from "./workloads.ts";
 
 export const allKinds: readonly KindDefinition[] = [
   configMapKind,
+  endpointsKind,
   eventKind,
   namespaceKind,
   nodeKind,

@@ -4,6 +4,7 @@ import { ageOf } from "../duration.ts";
 import type { Column, FieldError, KindDefinition } from "../kind.ts";
 import { dnsSubdomainProblem } from "../names.ts";
 import type { KubeObject, Stored } from "../object.ts";
+import { conform, schemaNamed } from "../schema.ts";
 import { validateMetadata } from "./metadata.ts";
 
 type Cell = string | number | boolean | null;
@@ -60,9 +61,13 @@ export const ageColumn: TypedColumn<{ metadata: { creationTimestamp: string } }>
   { description: "Time since the object was created." },
 );
 
+/** Type errors found while defaulting, until validation reports them. */
+const misshapen = new WeakMap<KubeObject, FieldError[]>();
+
 export function define<T extends Stored<object>>(parts: KindParts<T>): KindDefinition {
   const nameProblem = parts.nameProblem ?? dnsSubdomainProblem;
   const namespaced = parts.namespaced ?? true;
+  const shapeErrors = (object: KubeObject) => conform(object, schemaNamed(parts.schemaName));
   return {
     group: parts.group,
     version: parts.version,
@@ -78,10 +83,19 @@ export function define<T extends Stored<object>>(parts: KindParts<T>): KindDefin
     ...(parts.scale === undefined ? {} : { scale: parts.scale }),
     columns: parts.columns as unknown as readonly Column[],
     selectableFields: (parts.selectableFields ?? {}) as unknown as KindDefinition["selectableFields"],
-    applyDefaults: (object: KubeObject) => parts.applyDefaults?.(object as unknown as T),
-    validate: (object: KubeObject, old?: KubeObject) => [
-      ...validateMetadata(object, old, namespaced, nameProblem),
-      ...(parts.validate?.(object as unknown as T, old as unknown as T | undefined) ?? []),
-    ],
+    // Decoding is part of defaulting: what does not have the right shape cannot be completed, only refused.
+    applyDefaults(object) {
+      const errors = shapeErrors(object);
+      misshapen.set(object, errors);
+      if (errors.length === 0) parts.applyDefaults?.(object as unknown as T);
+    },
+    validate(object, old) {
+      const errors = misshapen.get(object) ?? shapeErrors(structuredClone(object));
+      misshapen.delete(object);
+      if (errors.length > 0) return errors;
+      errors.push(...validateMetadata(object, old, namespaced, nameProblem));
+      errors.push(...(parts.validate?.(object as unknown as T, old as unknown as T | undefined) ?? []));
+      return errors;
+    },
   };
 }
