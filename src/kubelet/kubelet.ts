@@ -27,7 +27,7 @@ const stopGraceMs = 1_000;
 /** Up as soon as its servers listen: node and pods follow in the background, whenever the API server is there. */
 export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const { client, clock, log, nodeName, runtime, stateDir } = options;
-  mkdirSync(join(stateDir, "pods"), { recursive: true });
+  mkdirSync(join(stateDir, "volumes"), { recursive: true });
   const facts = machineFacts();
   const machineDns = readMachineDns();
   const cleanedUp = runtime.cleanUp();
@@ -92,8 +92,8 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
 function forgetOthers(context: NodeContext, alive: ReadonlySet<string>): void {
   context.addresses.retain(alive);
   const { stateDir } = context.options;
-  for (const uid of entries(join(stateDir, "pods")))
-    if (!alive.has(uid)) rmSync(join(stateDir, "pods", uid), { recursive: true, force: true });
+  for (const uid of entries(join(stateDir, "volumes")))
+    if (!alive.has(uid)) rmSync(join(stateDir, "volumes", uid), { recursive: true, force: true });
   for (const name of entries(join(stateDir, "logs", "pods")))
     if (!alive.has(name.slice(name.lastIndexOf("_") + 1)))
       rmSync(join(stateDir, "logs", "pods", name), { recursive: true, force: true });

@@ -37,7 +37,7 @@ export interface PodSetup {
 }
 
 export const podDir = (context: NodeContext, pod: Pod): string =>
-  join(context.options.stateDir, "pods", pod.metadata.uid);
+  join(context.options.stateDir, "volumes", pod.metadata.uid);
 
 /** As the kubelet lays logs out, so that log collectors find them: <ns>_<pod>_<uid>/<container>/<n>.log */
 export const podLogDir = (context: NodeContext, pod: Pod): string =>
@@ -66,7 +66,7 @@ export async function setUpPod(
   await Promise.all([lease.synced, context.services.synced]);
   const ip = addressOf(context, pod);
   const allocated = options.runtime.mode === "ports" ? await publishPorts(context, pod, ports) : undefined;
-  const podVolumesDir = join(podDir(context, pod), "volumes");
+  const podVolumesDir = podDir(context, pod);
   mkdirSync(podVolumesDir, { recursive: true });
   const volumes = await prepareVolumes(factsOf(context, pod, ip), {
     client: options.client,
