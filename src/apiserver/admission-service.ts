@@ -19,14 +19,48 @@ interface ServiceSpec {
   ipFamilies?: string[];
   ipFamilyPolicy?: string;
   ports?: ServicePort[];
+  externalTrafficPolicy?: string;
 }
 
 const specOf = (service: KubeObject): ServiceSpec => (service["spec"] ?? {}) as ServiceSpec;
 
-/** Throws 422 for an address outside the range or in use, 500 when a range is exhausted. */
+const isService = ({ kind }: AdmissionRequest) => kind.group === "" && kind.kind === "Service";
+
+/** Before validation: what an update leaves out stays as assigned, what its new type has no use for goes. */
+export function keepServiceFields(_: CoreDeps, request: AdmissionRequest): void {
+  const { object, old } = request;
+  if (!isService(request) || old === undefined) return;
+  const [before, spec] = [specOf(old), specOf(object)];
+  if (spec.type === "ExternalName") {
+    if (spec.clusterIP === before.clusterIP) {
+      delete spec.clusterIP;
+      delete spec.clusterIPs;
+    }
+  } else if (before.type !== "ExternalName") {
+    spec.clusterIP ||= spec.clusterIPs?.[0] || before.clusterIP || "";
+    spec.clusterIPs ??= before.clusterIPs ?? [];
+  }
+  if (hasNodePorts(spec)) return keepNodePorts(before, spec);
+  if (!hasNodePorts(before)) return;
+  const held = nodePortsOf(before);
+  for (const port of spec.ports ?? []) if (port.nodePort && held.includes(port.nodePort)) delete port.nodePort;
+  if (spec.externalTrafficPolicy === before.externalTrafficPolicy) delete spec.externalTrafficPolicy;
+}
+
+/** A port keeps its node port unless the update names another or gives it to another port. */
+function keepNodePorts(before: ServiceSpec, spec: ServiceSpec): void {
+  if (!hasNodePorts(before)) return;
+  for (const port of spec.ports ?? []) {
+    if (port.nodePort) continue;
+    const same = before.ports?.find((each) => each.port === port.port && each.protocol === port.protocol);
+    if (same?.nodePort && !nodePortsOf(spec).includes(same.nodePort)) port.nodePort = same.nodePort;
+  }
+}
+
+/** After validation. Throws 422 for an address outside the range or in use, 500 when a range is exhausted. */
 export function assignServiceAddresses(deps: CoreDeps, request: AdmissionRequest): void {
+  if (!isService(request)) return;
   const { kind, object, old } = request;
-  if (kind.group !== "" || kind.kind !== "Service") return;
   const errors = [...assignClusterIp(deps.addresses, request), ...assignNodePorts(deps.addresses, request)];
   if (errors.length > 0) throw invalid(kind, object.metadata.name, errors);
   if (old !== undefined) request.done.push(() => releaseDropped(deps.addresses, old, object));
@@ -34,20 +68,15 @@ export function assignServiceAddresses(deps: CoreDeps, request: AdmissionRequest
 
 function assignClusterIp({ ips }: ServiceAddresses, { object, old, undo }: AdmissionRequest): FieldError[] {
   const spec = specOf(object);
-  if (spec.type === "ExternalName") {
-    delete spec.clusterIP;
-    delete spec.clusterIPs;
-    return [];
-  }
-  const before = old && specOf(old);
-  spec.clusterIP ||= spec.clusterIPs?.[0] || (before?.type === "ExternalName" ? undefined : before?.clusterIP);
+  if (spec.type === "ExternalName") return [];
+  spec.clusterIP ||= spec.clusterIPs?.[0] || "";
   const owner = keyOf(object);
-  if (!spec.clusterIP) {
+  if (spec.clusterIP === "") {
     const ip = ips.next(owner);
     if (ip === undefined) throw new Error(`no free service IP in ${serviceRange.text}`);
     undo.push(() => ips.release(ip, owner));
     spec.clusterIP = ip;
-  } else if (spec.clusterIP !== "None" && spec.clusterIP !== before?.clusterIP) {
+  } else if (spec.clusterIP !== "None" && spec.clusterIP !== (old && specOf(old).clusterIP)) {
     const ip = spec.clusterIP;
     const problem = !isServiceIp(ip)
       ? `the provided IP is not in the valid range. The range of valid IPs is ${serviceRange.text}`
@@ -78,50 +107,29 @@ const nodePortsOf = (spec: ServiceSpec | undefined): number[] =>
 
 function assignNodePorts({ nodePorts }: ServiceAddresses, { object, old, undo }: AdmissionRequest): FieldError[] {
   const spec = specOf(object);
-  const before = old && specOf(old);
-  const ports = spec.ports ?? [];
-  if (!hasNodePorts(spec)) {
-    // A Service that no longer is a NodePort gives its ports up, unless the update itself names some (which is invalid).
-    if (hasNodePorts(before)) {
-      const held = nodePortsOf(before);
-      for (const port of ports) if (port.nodePort && held.includes(port.nodePort)) delete port.nodePort;
-    }
-    return [];
-  }
+  if (!hasNodePorts(spec)) return [];
   const owner = keyOf(object);
-  const mine = new Set(hasNodePorts(before) ? nodePortsOf(before) : []);
+  const mine = new Set(old === undefined ? [] : nodePortsOf(specOf(old)));
   const errors: FieldError[] = [];
-  const refuse = (i: number, value: number, problem: string) =>
-    errors.push({
-      field: `spec.ports[${i}].nodePort`,
-      reason: "FieldValueInvalid",
-      message: `Invalid value: ${value}: ${problem}`,
-    });
-  // An update that leaves a node port out keeps the one that port had.
-  for (const port of ports)
-    if (!port.nodePort) {
-      const kept = before?.ports?.find((each) => each.port === port.port && each.protocol === port.protocol)?.nodePort;
-      if (kept && mine.has(kept) && !nodePortsOf(spec).includes(kept)) port.nodePort = kept;
-    }
-  ports.forEach((port, i) => {
-    const { nodePort } = port;
+  const ports = spec.ports ?? [];
+  // Named ports first, so that no free one handed out is a port that comes later in the list.
+  ports.forEach(({ nodePort }, i) => {
     if (!nodePort || mine.has(nodePort)) return;
-    if (nodePort < nodePortRange.first || nodePort > nodePortRange.last)
-      refuse(
-        i,
-        nodePort,
-        `provided port is not in the valid range. The range of valid ports is ${nodePortRange.first}-${nodePortRange.last}`,
-      );
-    else if (!nodePorts.take(nodePort, owner)) refuse(i, nodePort, "provided port is already allocated");
-    else undo.push(() => nodePorts.release(nodePort, owner));
+    if (nodePorts.take(nodePort, owner)) undo.push(() => nodePorts.release(nodePort, owner));
+    else
+      errors.push({
+        field: `spec.ports[${i}].nodePort`,
+        reason: "FieldValueInvalid",
+        message: `Invalid value: ${nodePort}: provided port is already allocated`,
+      });
   });
-  for (const port of ports)
-    if (!port.nodePort) {
-      const free = nodePorts.next(owner);
-      if (free === undefined) throw new Error("no free node port");
-      undo.push(() => nodePorts.release(free, owner));
-      port.nodePort = free;
-    }
+  for (const port of ports) {
+    if (port.nodePort) continue;
+    const free = nodePorts.next(owner);
+    if (free === undefined) throw new Error(`no free node port in ${nodePortRange.first}-${nodePortRange.last}`);
+    undo.push(() => nodePorts.release(free, owner));
+    port.nodePort = free;
+  }
   return errors;
 }
 

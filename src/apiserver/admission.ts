@@ -2,7 +2,7 @@
 
 import { completeNamespace, requireNamespace } from "./admission-namespace.ts";
 import { completePod, requireServiceAccount } from "./admission-pod.ts";
-import { assignServiceAddresses } from "./admission-service.ts";
+import { assignServiceAddresses, keepServiceFields } from "./admission-service.ts";
 import { invalid } from "./failure.ts";
 import type { AdmissionRequest, CoreDeps } from "./types.ts";
 
@@ -14,6 +14,7 @@ const steps: readonly AdmissionStep[] = [
   // Kubernetes sets defaults while decoding, so every later step may rely on them.
   (_, { kind, object }) => kind.applyDefaults(object),
   completeNamespace,
+  keepServiceFields,
   completePod,
   requireServiceAccount,
   // Validation sees the finished object.

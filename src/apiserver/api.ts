@@ -26,7 +26,8 @@ export interface ApiOptions {
   settings?: Partial<ApiSettings>;
   authorize?: Authorize;
   metrics?: Metrics;
-  /** Where the API server listens, for the `kubernetes` Service. Default 6443. */
+  /** Where the API server listens, for discovery and the `kubernetes` Service. Default 127.0.0.1:6443. */
+  host?: string;
   port?: number;
   /** Without it logs are answered with 503. */
   kubelets?: KubeletAccess;
@@ -61,10 +62,12 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   };
   for (const entry of store.list(prefixOf({ group: "", plural: "services" })).entries)
     adoptServiceAddresses(deps.addresses, decodeEntry(entry));
-  await bootstrap(deps, options.port ?? 6443);
+  const { host = "127.0.0.1", port = 6443 } = options;
+  await bootstrap(deps, port);
   const metrics = options.metrics ?? new Metrics();
   const core = createCore(deps, {
     metrics,
+    serverAddress: `${host}:${port}`,
     kubelets: options.kubelets ?? noKubelets,
     ...(options.authorize && { authorize: options.authorize }),
   });

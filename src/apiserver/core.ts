@@ -18,6 +18,8 @@ export interface Core {
 export interface CoreOptions {
   kubelets: KubeletAccess;
   metrics: Metrics;
+  /** host:port, as discovery tells it. */
+  serverAddress: string;
   authorize?: Authorize;
 }
 
@@ -30,7 +32,7 @@ export function createCore(deps: CoreDeps, options: CoreOptions): Core {
     const target = parsePath(request.path);
     const verb = verbOf(request, target);
     check(authorize, request.user, attributesOf(target, verb));
-    if (target.kind === "path") return answerPath(request, deps.kinds.all, options.metrics);
+    if (target.kind === "path") return answerPath(request, { ...options, kinds: deps.kinds.all });
     const kind = deps.kinds.find(target.group, target.version, target.plural);
     if (kind === undefined) throw unknownResource();
     const { namespace, name, subresource, version } = target;

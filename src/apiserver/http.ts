@@ -98,7 +98,8 @@ async function serve(
   }
   finished(answer);
   const wantsYaml = /^application\/yaml\b/.test(headerOf(incoming.headers, "accept"));
-  await send(response, answer, { headOnly: incoming.method === "HEAD", wantsYaml, signal: abort.signal });
+  const knownEtag = headerOf(incoming.headers, "if-none-match");
+  await send(response, answer, { headOnly: incoming.method === "HEAD", knownEtag, wantsYaml, signal: abort.signal });
 }
 
 const headerOf = (headers: IncomingHttpHeaders, name: string): string => String(headers[name] ?? "");
@@ -161,34 +162,26 @@ async function decodeBody(contentType: string, text: string): Promise<unknown> {
 
 interface SendOptions {
   headOnly: boolean;
+  /** If-None-Match of the request. */
+  knownEtag: string;
   wantsYaml: boolean;
   signal: AbortSignal;
 }
 
 async function send(response: Http2ServerResponse, answer: Answer, options: SendOptions): Promise<void> {
   switch (answer.kind) {
-    case "text":
-      return end(response, answer.status, { "content-type": answer.contentType }, answer.text, options);
+    case "text": {
+      const { status, contentType, text, headers } = answer;
+      const unchanged = headers?.["etag"] !== undefined && headers["etag"] === options.knownEtag;
+      return end(response, unchanged ? 304 : status, { ...headers, "content-type": contentType }, text, options);
+    }
     case "json": {
-      const warnings = answer.warnings.map((text) => `299 - ${JSON.stringify(text)}`);
-      const headers: Record<string, string | string[]> = warnings.length === 0 ? {} : { warning: warnings };
+      const headers: Record<string, string | string[]> = {};
+      if (answer.warnings.length > 0)
+        headers["warning"] = answer.warnings.map((text) => `299 - ${JSON.stringify(text)}`);
       if (answer.status === 405) headers["allow"] = "GET, POST, PUT, PATCH, DELETE";
-      if (!options.wantsYaml)
-        return end(
-          response,
-          answer.status,
-          { ...headers, "content-type": "application/json" },
-          JSON.stringify(answer.body),
-          options,
-        );
-      const { stringify } = await import("yaml");
-      return end(
-        response,
-        answer.status,
-        { ...headers, "content-type": "application/yaml" },
-        stringify(answer.body),
-        options,
-      );
+      const { contentType, text } = await encodeBody(answer, options.wantsYaml);
+      return end(response, answer.status, { ...headers, "content-type": contentType }, text, options);
     }
     case "watch":
       response.writeHead(200, { "content-type": "application/json" });
@@ -204,6 +197,16 @@ async function send(response: Http2ServerResponse, answer: Answer, options: Send
   }
 }
 
+async function encodeBody(
+  { body, contentType }: Extract<Answer, { kind: "json" }>,
+  wantsYaml: boolean,
+): Promise<{ contentType: string; text: string }> {
+  if (!wantsYaml || contentType !== undefined)
+    return { contentType: contentType ?? "application/json", text: JSON.stringify(body) };
+  const { stringify } = await import("yaml");
+  return { contentType: "application/yaml", text: stringify(body) };
+}
+
 function end(
   response: Http2ServerResponse,
   status: number,
@@ -211,8 +214,8 @@ function end(
   text: string,
   { headOnly }: SendOptions,
 ): void {
-  response.writeHead(status, { ...headers, "cache-control": "no-cache, private" });
-  if (headOnly) response.end();
+  response.writeHead(status, { "cache-control": "no-cache, private", ...headers });
+  if (headOnly || status === 304) response.end();
   else response.end(text);
 }
 

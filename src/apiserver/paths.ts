@@ -21,18 +21,38 @@ const versionInfo = {
 const healthPaths = new Set(["/healthz", "/livez", "/readyz"]);
 const healthy: Answer = { kind: "text", status: 200, contentType: "text/plain; charset=utf-8", text: "ok" };
 
-const json = (body: unknown): Answer => ({ kind: "json", status: 200, body, warnings: [] });
+const json = (body: unknown) => ({ kind: "json" as const, status: 200, body, warnings: [] });
+
+export interface PathOptions {
+  kinds: readonly KindDefinition[];
+  metrics: Metrics;
+  /** host:port, as discovery tells it. */
+  serverAddress: string;
+}
 
 export async function answerPath(
   request: CoreRequest,
-  kinds: readonly KindDefinition[],
-  metrics: Metrics,
+  { kinds, metrics, serverAddress }: PathOptions,
 ): Promise<Answer> {
-  const { path, method } = request;
+  const { path, method, accept, query } = request;
   if (method !== "GET" && method !== "HEAD") throw healthPaths.has(path) ? methodNotAllowed() : unknownResource();
   if (healthPaths.has(path)) return healthy;
   if (path === "/version" || path === "/version/") return json(versionInfo);
   if (path === "/metrics")
     return { kind: "text", status: 200, contentType: "text/plain; version=0.0.4", text: metrics.expose() };
+  if (path.startsWith("/openapi/")) {
+    const { openApiDocument } = await import("./openapi.ts");
+    const document = openApiDocument(path, query["hash"]);
+    if (document !== undefined) {
+      const { text, etag, immutable } = document;
+      const cacheControl = immutable ? "public, immutable, max-age=31536000" : "no-cache, private";
+      const headers = { etag, "cache-control": cacheControl, vary: "Accept" };
+      return { kind: "text", status: 200, contentType: "application/json", text, headers };
+    }
+  } else {
+    const { discover } = await import("./discovery.ts");
+    const found = discover(kinds, path, accept, serverAddress);
+    if (found !== undefined) return { ...json(found.body), contentType: found.contentType };
+  }
   throw unknownResource();
 }

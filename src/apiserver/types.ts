@@ -63,9 +63,16 @@ export interface CoreRequest {
 }
 
 export type Answer =
-  | { kind: "json"; status: number; body: unknown; warnings: readonly string[] }
+  | {
+      kind: "json";
+      status: number;
+      body: unknown;
+      warnings: readonly string[];
+      /** Instead of application/json; then never YAML. */
+      contentType?: string;
+    }
   | { kind: "watch"; events: AsyncIterable<WatchEvent> }
-  | { kind: "text"; status: number; contentType: string; text: string }
+  | { kind: "text"; status: number; contentType: string; text: string; headers?: Record<string, string> }
   | { kind: "stream"; contentType: string; chunks: AsyncIterable<Uint8Array> };
 
 /** What an installation decides; Kubernetes' flags of kube-apiserver. */
