@@ -19,7 +19,7 @@ export async function detach(stateDir: string): Promise<void> {
   rmSync(ready, { force: true });
   writeFileSync(output, "");
   const argv = [process.execPath, ...process.argv.slice(1).filter((word) => word !== "-d" && word !== "--detach")];
-  const child = startProcess({ argv, output, dieWithParent: false }, realClock);
+  const child = startProcess({ argv, output, dieWithParent: "never" }, realClock);
   let code: number | undefined;
   void child.exited.then((status) => {
     code = status.code;

@@ -17,7 +17,8 @@ export async function exec(stateDir: string, machine: string, command: readonly 
     throw new MeshbedError("NO_SUCH_MACHINE", `no machine '${machine}'`, {
       fix: `there are: ${names.join(", ")}${config.clients.length === 0 ? "; client machines come with `meshbed up --clients N`" : ""}`,
     });
-  const child = Bun.spawn(enterMachineArgv(running.sandboxPid, config.isolation, machine, command), {
+  const program = command[0] === "--" ? command.slice(1) : command;
+  const child = Bun.spawn(enterMachineArgv(running.sandboxPid, config.isolation, machine, program), {
     stdio: ["inherit", "inherit", "inherit"],
   });
   process.exit(await child.exited);

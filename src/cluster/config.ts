@@ -19,9 +19,8 @@ export interface NodeConfig {
   index: number;
   ip: string;
   role: "control-plane" | "worker";
-  /** Of the node proxy's admin server and of the kubelet's server. */
+  /** Of the node proxy's admin server. */
   adminPort: number;
-  kubeletPort: number;
 }
 
 export interface ClusterConfig {

@@ -13,6 +13,9 @@ import { imageCatalogue } from "./images.ts";
 import { readKeyPair } from "./pki.ts";
 import { createRuntime } from "./runtime.ts";
 
+/** As kubeadm sets it: ordinary pods stay off the master. */
+const controlPlaneTaint = { key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" } as const;
+
 export async function runKubelet(config: ClusterConfig, name: string, log: Log, signal: AbortSignal): Promise<void> {
   const node = nodeOf(config, name);
   const paths = statePaths(config.stateDir);
@@ -30,9 +33,11 @@ export async function runKubelet(config: ClusterConfig, name: string, log: Log, 
     images: imageCatalogue(config),
     stateDir: paths.node(name),
     volumesDir: paths.volumes,
-    dns: isolated ? { address: dnsAddress } : undefined,
+    // The sandbox has no way out, so outside names fail at once.
+    dns: isolated ? { address: dnsAddress, port: 53, upstreams: [] } : undefined,
     clusterDomain,
-    server: { port: node.kubeletPort, ...pair, clientCaPem: caPem },
+    server: { port: isolated ? 10250 : 0, ...pair, clientCaPem: caPem },
+    ...(node.role === "control-plane" && { taints: [controlPlaneTaint] }),
     clock: realClock,
     random: systemRandom,
     log,

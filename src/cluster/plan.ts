@@ -58,7 +58,6 @@ export function planCluster(request: ClusterRequest): ClusterConfig {
       ip: isolated ? `172.20.0.${10 + index}` : "127.0.0.1",
       role: index === 0 ? "control-plane" : "worker",
       adminPort: isolated ? 15020 : freePort(),
-      kubeletPort: isolated ? 10250 : freePort(),
     }),
   );
   const clients = Array.from({ length: request.clients }, (_, i) => ({

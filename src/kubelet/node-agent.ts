@@ -48,7 +48,7 @@ export function startNodeAgent(
       await client.create(nodes, nodeDraft(options, facts));
     } catch (error) {
       if (!isAlreadyExists(error)) throw error;
-      const { spec } = nodeDraft(options, facts);
+      const { taints: _, ...spec } = nodeDraft(options, facts).spec ?? {};
       await client.patch(nodes, undefined, nodeName, { metadata: { labels: nodeLabels(options, facts) }, spec });
     }
     registered = true;

@@ -63,6 +63,7 @@ export function nodeDraft(options: KubeletOptions, facts: MachineFacts): Draft<N
     spec: {
       providerID: `meshbed://${nodeName}`,
       ...(runtime.mode === "namespaces" ? { podCIDR: cidr, podCIDRs: [cidr] } : {}),
+      ...(options.taints && { taints: [...options.taints] }),
     },
   };
 }
