@@ -53,10 +53,12 @@ export function createClient(transport: ApiTransport): Client {
     watch<T>(resource: Resource<T>, options: ListOptions & { resourceVersion: string; signal: AbortSignal }) {
       const query = { ...queryOf(options), watch: "true", allowWatchBookmarks: "true" };
       const path = pathOf(resource as unknown as Resource, options.namespace);
-      return transport.watch(
-        { method: "GET", path, query: { ...query, resourceVersion: options.resourceVersion } },
-        options.signal,
-      ) as AsyncIterable<WatchEvent<T>>;
+      const request: ApiRequest = {
+        method: "GET",
+        path,
+        query: { ...query, resourceVersion: options.resourceVersion },
+      };
+      return events(transport, request, options.signal) as AsyncIterable<WatchEvent<T>>;
     },
 
     async create<T extends { metadata: object }>(resource: Resource<T>, object: Draft<T>): Promise<T> {
@@ -103,6 +105,17 @@ export function createClient(transport: ApiTransport): Client {
 
     discover: () => discover(send),
   };
+}
+
+/** A transport inside the process throws the server's own refusal, which carries the Status. */
+async function* events(transport: ApiTransport, request: ApiRequest, signal: AbortSignal): AsyncIterable<WatchEvent> {
+  try {
+    yield* transport.watch(request, signal);
+  } catch (error) {
+    const { status } = error as { status?: unknown };
+    if (error instanceof ApiError || typeof status !== "object" || status === null) throw error;
+    throw new ApiError((status as { code?: number }).code ?? 500, status);
+  }
 }
 
 /** Kubernetes leaves apiVersion and kind out of list items; ours always carry them. */

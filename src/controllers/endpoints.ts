@@ -1,25 +1,15 @@
 // Keeps the core/v1 Endpoints object of every Service with a selector, for `kubectl get endpoints` and older clients.
 
-import type { IEndpoints } from "kubernetes-models/v1/Endpoints";
-import { type Draft, keyOf, type Stored } from "../api/object.ts";
-import { pods, type Resource, services } from "../api/resources.ts";
+import { type Draft, keyOf } from "../api/object.ts";
+import { endpoints, pods, services } from "../api/resources.ts";
 import { matchesMap } from "../api/selectors.ts";
-import type { Service } from "../api/types.ts";
+import type { Endpoints, Service } from "../api/types.ts";
 import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { hasManagedEndpoints, type PortGroup, portGroups } from "./endpoint-ports.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
-export type Endpoints = Stored<IEndpoints>;
 type Subset = NonNullable<Endpoints["subsets"]>[number];
-
-export const endpointsResource: Resource<Endpoints> = {
-  group: "",
-  version: "v1",
-  kind: "Endpoints",
-  plural: "endpoints",
-  namespaced: true,
-};
 
 /** Addresses in one object; further ones are left out and the object says so in an annotation (as in Kubernetes). */
 const addressesMax = 1_000;
@@ -29,7 +19,7 @@ export function endpointsController(deps: ControllerDeps): Controller {
   const { client, informers, clock, random, log } = deps;
   const serviceCache = informers.of(services);
   const podCache = informers.of(pods);
-  const cache = informers.of(endpointsResource);
+  const cache = informers.of(endpoints);
   const runner = runReconciler({
     reconciler: { name: "endpoints", reconcile },
     clock,
@@ -57,7 +47,7 @@ export function endpointsController(deps: ControllerDeps): Controller {
       // Only what this controller made: user-made Endpoints of the same name have no such label.
       if (present?.metadata.labels?.["endpoints.kubernetes.io/managed-by"] === manager)
         await client
-          .delete(endpointsResource, present.metadata.namespace, present.metadata.name, { uid: present.metadata.uid })
+          .delete(endpoints, present.metadata.namespace, present.metadata.name, { uid: present.metadata.uid })
           .catch((error) => {
             if (!isNotFound(error)) throw error;
           });
@@ -65,10 +55,10 @@ export function endpointsController(deps: ControllerDeps): Controller {
     }
     if (!hasManagedEndpoints(service)) return { kind: "done" };
     const wanted = plan(service, portGroups(service, podCache.by("namespace", service.metadata.namespace ?? "")));
-    if (present === undefined) cache.observe(await client.create(endpointsResource, wanted));
+    if (present === undefined) cache.observe(await client.create(endpoints, wanted));
     else if (!Bun.deepEquals(wanted.subsets ?? [], present.subsets ?? []))
       cache.observe(
-        await client.update(endpointsResource, {
+        await client.update(endpoints, {
           ...present,
           subsets: wanted.subsets ?? [],
           metadata: {
@@ -120,8 +110,8 @@ export function plan(service: Service, groups: readonly PortGroup[]): Draft<Endp
         ...(pod.spec?.nodeName && { nodeName: pod.spec.nodeName }),
         targetRef: { kind: "Pod", name, namespace: namespace!, uid },
       };
-      if (ready) (subset.addresses ??= []).push(address);
-      else (subset.notReadyAddresses ??= []).push(address);
+      const list = ready ? "addresses" : "notReadyAddresses";
+      subset[list] = [...(subset[list] ?? []), address];
     }
     if (subset.ports?.every((port) => port.name === "")) for (const port of subset.ports) delete port.name;
     if (subset.addresses || subset.notReadyAddresses) subsets.push(subset);
