@@ -49,11 +49,10 @@ export async function parseMultipart(
     if (until > skip) {
       await sink?.write(pending.subarray(skip, until));
       skip = 0;
-      pending = pending.subarray(until);
+      if (at < 0) pending = pending.subarray(until);
     }
     if (at < 0) return false;
-    // Data before it was cut off above, so the delimiter is at the front now.
-    pending = pending.subarray(delimiter.length);
+    pending = pending.subarray(at + delimiter.length);
     skip = 0;
     await sink?.end();
     sink = undefined;
