@@ -26,6 +26,7 @@ export interface RunnerDeps {
   /** "<pod uid>/web-0" */
   containerId: string;
   target: Omit<HandlerTarget, "exec">;
+  exec: HandlerTarget["exec"];
   reports: RunnerReports;
   events: PodEvents;
   clock: Clock;
@@ -48,8 +49,7 @@ export class ContainerRunner {
 
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
-    const exec: HandlerTarget["exec"] = (argv, timeoutMs) => deps.sandbox.exec(deps.spec.id, argv, timeoutMs);
-    this.#target = { ...deps.target, exec };
+    this.#target = { ...deps.target, exec: deps.exec };
   }
 
   /** Throws what the runtime throws when the process cannot be started. */

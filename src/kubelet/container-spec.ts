@@ -87,9 +87,9 @@ function knownVariables({ container, facts, ports }: ContainerInput): Record<str
  * the volume's real path is put in its place ("/data/x" of a mount at /data; not "/database").
  */
 export function withRealPaths(spec: ContainerSpec): ContainerSpec {
-  const mounts = [...spec.mounts].sort((a, b) => b.target.length - a.target.length);
+  const { mounts } = spec;
   if (mounts.length === 0) return spec;
-  const replace = (text: string) => replacePaths(text, mounts);
+  const replace = (text: string) => realPath(text, mounts);
   return {
     ...spec,
     argv: spec.argv.map(replace),
@@ -98,9 +98,14 @@ export function withRealPaths(spec: ContainerSpec): ContainerSpec {
   };
 }
 
-function replacePaths(text: string, mounts: readonly Mount[]): string {
+/** `text` with every mount path in it replaced by where the volume really is. */
+export function realPath(text: string, mounts: readonly Mount[]): string {
   if (!text.includes("/")) return text;
-  const targets = mounts.map((mount) => escapeRegExp(mount.target.replace(/\/+$/, ""))).filter((t) => t !== "");
+  const targets = mounts
+    .map((mount) => mount.target.replace(/\/+$/, ""))
+    .filter((target) => target !== "")
+    .sort((a, b) => b.length - a.length) // "/data/cache" before "/data"
+    .map(escapeRegExp);
   if (targets.length === 0) return text;
   // A path starts where no path character precedes it, and the mount's name must end there.
   const pattern = new RegExp(`(?<![\\w./-])(${targets.join("|")})(?![\\w.-])`, "g");

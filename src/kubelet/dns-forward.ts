@@ -1,16 +1,19 @@
-// Asks the machine's resolvers for names outside the cluster; a resolver that does not answer is left alone for a while.
+// Asks the machine's resolvers for names outside the cluster. Only those known to answer are waited for.
 
 import type { Clock } from "../kernel/clock.ts";
 import type { Random } from "../kernel/random.ts";
+import { encodeQuery, typeNumbers } from "./dns-codec.ts";
 
 /** Resolvers give up after 5 s; one that takes this long is of no use. */
 const answerTimeoutMs = 1_500;
-/** After silence, questions are refused at once for this long: an unreachable resolver must not slow every look-up. */
-const silentForMs = 15_000;
+/** A silent resolver is tried again in the background this often at most; meanwhile questions are refused at once. */
+const retryAfterMs = 10_000;
 /** Questions under way; more are refused. */
 const pendingMax = 512;
 
 export interface Forwarder {
+  /** Resolves when every resolver was tried once. */
+  readonly started: Promise<void>;
   /** The answer to `query` (a whole message), with the query's id; undefined: nobody answered. */
   ask(query: Uint8Array): Promise<Uint8Array | undefined>;
   close(): void;
@@ -26,7 +29,8 @@ export function createForwarder(
   deps: { clock: Clock; random: Random; port?: number },
 ): Forwarder {
   const { clock, random, port = 53 } = deps;
-  const silentUntilMs = new Map<string, number>();
+  const answering = new Set<string>();
+  const triedAtMs = new Map<string, number>();
   const pending = new Map<string, Pending>();
   let socket: Promise<Bun.udp.Socket<"buffer">> | undefined;
 
@@ -73,13 +77,26 @@ export function createForwarder(
     }
   };
 
+  /** Finds out whether a resolver answers at all, by asking for the root's name servers. */
+  const tryOut = async (upstream: string) => {
+    triedAtMs.set(upstream, clock.now());
+    if ((await askOne(upstream, encodeQuery(0, "", typeNumbers.NS))) !== undefined) answering.add(upstream);
+  };
+  const started = Promise.all(upstreams.map(tryOut)).then(() => {});
+
   return {
+    started,
     async ask(query) {
       for (const upstream of upstreams) {
-        if ((silentUntilMs.get(upstream) ?? 0) > clock.now() || pending.size >= pendingMax) continue;
+        if (pending.size >= pendingMax) return undefined;
+        if (!answering.has(upstream)) {
+          if (clock.now() - triedAtMs.get(upstream)! >= retryAfterMs) void tryOut(upstream);
+          continue;
+        }
         const answer = await askOne(upstream, query);
         if (answer !== undefined) return answer;
-        silentUntilMs.set(upstream, clock.now() + silentForMs);
+        answering.delete(upstream);
+        triedAtMs.set(upstream, clock.now());
       }
       return undefined;
     },

@@ -59,7 +59,7 @@ async function start(
     volumesDir: join(stateDir, "shared"),
     dns: undefined,
     clusterDomain: "cluster.local",
-    server: undefined,
+    tls: undefined,
     backOffInitialMs: 300,
     clock,
     random: systemRandom,

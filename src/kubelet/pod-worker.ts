@@ -8,7 +8,7 @@ import type { Cancel } from "../kernel/clock.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { ConfigLease } from "./config-objects.ts";
 import { ContainerRunner, logPathOf, nextAttempt, prepareLog } from "./container-runner.ts";
-import { type Container, containerSpec } from "./container-spec.ts";
+import { type Container, containerSpec, realPath } from "./container-spec.ts";
 import {
   type BackOffPolicy,
   backOffPolicy,
@@ -315,7 +315,11 @@ export class PodWorker {
     const hasReadinessProbe = container.readinessProbe !== undefined;
     // With a postStart hook the container runs but is not ready before the hook is done.
     const waitsForHook = container.lifecycle?.postStart !== undefined;
+    // ports mode mounts nothing: probes and hooks have to be told the real paths, too.
+    const argvOf = (argv: readonly string[]) =>
+      this.#setup?.ports === undefined ? argv : argv.map((part) => realPath(part, spec.mounts));
     return new ContainerRunner({
+      exec: (argv, timeoutMs) => sandbox.exec(spec.id, argvOf(argv), timeoutMs),
       sandbox,
       spec,
       container,
