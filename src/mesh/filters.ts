@@ -1,0 +1,73 @@
+// Network filters: HTTP connection manager and TCP proxy, as Istio configures them.
+
+import { create } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { type Filter, FilterSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
+import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { RouterSchema } from "#gen/xds/envoy/extensions/filters/http/router/v3/router_pb.js";
+import {
+  HttpConnectionManager_CodecType as Codec,
+  HttpConnectionManagerSchema,
+} from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { adsSource, durationOf, pack } from "./envoy.ts";
+
+/** Made once: the filters' own configuration is empty, routes carry what differs. */
+const httpFilters: readonly { name: string; configType: { case: "typedConfig"; value: Any } }[] = [
+  // A fault is injected before anything else can answer.
+  { name: "envoy.filters.http.fault", configType: { case: "typedConfig", value: pack(HTTPFaultSchema, {}) } },
+  // Preflights are answered without asking the service.
+  { name: "envoy.filters.http.cors", configType: { case: "typedConfig", value: pack(CorsSchema, {}) } },
+  // Always last: sends the request on.
+  { name: "envoy.filters.http.router", configType: { case: "typedConfig", value: pack(RouterSchema, {}) } },
+];
+
+/** Requests are routed by an RDS resource (its name) or by a route configuration of their own. */
+export function httpManager(options: {
+  statPrefix: string;
+  routes: string | RouteConfiguration;
+  /** At the edge: the caller's address is the truth, not what its headers say. */
+  edge: boolean;
+}): Filter {
+  const { routes, edge, statPrefix } = options;
+  return create(FilterSchema, {
+    name: "envoy.filters.network.http_connection_manager",
+    configType: {
+      case: "typedConfig",
+      value: pack(HttpConnectionManagerSchema, {
+        codecType: Codec.AUTO,
+        statPrefix,
+        routeSpecifier:
+          typeof routes === "string"
+            ? { case: "rds", value: { configSource: adsSource, routeConfigName: routes } }
+            : { case: "routeConfig", value: routes },
+        httpFilters: [...httpFilters],
+        useRemoteAddress: edge,
+        normalizePath: true,
+        mergeSlashes: true,
+        streamIdleTimeout: durationOf(0),
+        ...(edge && { requestHeadersTimeout: durationOf(10_000) }),
+        upgradeConfigs: [{ upgradeType: "websocket" }],
+      }),
+    },
+  });
+}
+
+/** One cluster, or several with weights. */
+export function tcpProxy(statPrefix: string, clusters: readonly { name: string; weight: number }[]): Filter {
+  const only = clusters.length === 1 ? clusters[0] : undefined;
+  return create(FilterSchema, {
+    name: "envoy.filters.network.tcp_proxy",
+    configType: {
+      case: "typedConfig",
+      value: pack(TcpProxySchema, {
+        statPrefix,
+        clusterSpecifier: only
+          ? { case: "cluster", value: only.name }
+          : { case: "weightedClusters", value: { clusters: [...clusters] } },
+      }),
+    },
+  });
+}

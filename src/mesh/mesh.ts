@@ -1,0 +1,227 @@
+// The mesh control plane: watches objects, translates them, serves the result by ADS. The shell around the translator.
+
+import {
+  destinationRules,
+  endpointSlices,
+  gateways,
+  namespaces,
+  nodes,
+  pods,
+  type Resource,
+  secrets,
+  services,
+  virtualServices,
+} from "../api/resources.ts";
+import { createEventRecorder } from "../client/event-recorder.ts";
+import { createInformer } from "../client/informer.ts";
+import type { Client, Informer, InformerOptions } from "../client/types.ts";
+import type { Authority } from "../identity/authority.ts";
+import { createWorkloadCertificates } from "../identity/workload.ts";
+import type { Cancel, Clock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import { type Random, systemRandom } from "../kernel/random.ts";
+import type { AdsTls } from "../xds/client.ts";
+import type { SnapshotSource } from "../xds/push.ts";
+import { type StreamStatus, startAdsServer } from "../xds/server.ts";
+import { createReporter } from "./report.ts";
+import { createTranslator, type Translator } from "./translator.ts";
+import type { MeshConfig, MeshObjects } from "./types.ts";
+
+export interface MeshOptions {
+  client: Client;
+  authority: Authority;
+  adsHost: string;
+  /** 0: any free port. */
+  adsPort: number;
+  adsTls: AdsTls;
+  clock: Clock;
+  log: Log;
+  mode: "namespaces" | "ports";
+  random?: Random;
+  /** Of workload certificates; 24 h unless said. */
+  certificateLifetimeMs?: number;
+}
+
+export interface MeshStatistics {
+  /** Translations since the start, and how long the last took, without making snapshots. */
+  updates: number;
+  lastUpdateMs: number;
+  pushes: number;
+  nacks: number;
+  streams: number;
+}
+
+export interface Mesh {
+  readonly adsPort: number;
+  /** Resolves when all objects were read and the first configuration stands. */
+  readonly ready: Promise<void>;
+  statistics(): MeshStatistics;
+  /** Per connected node: what it was sent and has answered. */
+  proxyStatus(): StreamStatus[];
+  close(): Promise<void>;
+}
+
+/** The first change is taken at once; those that follow within this time together after it. */
+const coalesceMs = 10;
+
+const meshConfig: Omit<MeshConfig, "mode"> = {
+  clusterDomain: "cluster.local",
+  trustDomain: "cluster.local",
+  rootNamespace: "istio-system",
+};
+
+/** Throws MeshbedError XDS_LISTEN_FAILED. */
+export async function startMesh(options: MeshOptions): Promise<Mesh> {
+  const { client, authority, clock, log } = options;
+  const watched = watchObjects(options, () => coalescer.changed());
+  const certificates = createWorkloadCertificates({
+    authority,
+    clock,
+    log,
+    ...(options.certificateLifetimeMs && { lifetimeMs: options.certificateLifetimeMs }),
+    onIssued: () => served.notify(),
+  });
+  const translator = createTranslator({
+    config: { ...meshConfig, mode: options.mode },
+    rootsPem: authority.certPem,
+    certificateOf: (spiffeId) => certificates.current(spiffeId),
+  });
+  const served = serve(translator);
+  const reporter = createReporter(createEventRecorder({ client, component: "meshbed-mesh", clock, log }), log);
+  const counts = { updates: 0, lastUpdateMs: 0 };
+  const coalescer = createCoalescer(clock, () => {
+    const startedMs = clock.monotonicMs();
+    translator.update(watched.objects());
+    const used = translator.model.workloads.filter(({ nodeId }) => nodeId !== "").map(({ identity }) => identity);
+    const identities = new Set(used);
+    certificates.retain(identities);
+    // Asked for before the sidecar is: the certificate is there when it connects.
+    for (const identity of identities) certificates.current(identity);
+    counts.updates++;
+    counts.lastUpdateMs = clock.monotonicMs() - startedMs;
+    served.notify();
+    reporter.report(translator.model);
+  });
+  const ready = watched.synced.then(() => {
+    coalescer.start();
+    served.open();
+  });
+  try {
+    const { adsHost: host, adsPort: port, adsTls: tls } = options;
+    const server = await startAdsServer({ host, port, tls, source: served.source, log, clock });
+    return {
+      adsPort: server.port,
+      ready,
+      statistics: () => ({ ...counts, ...server.statistics }),
+      proxyStatus: () => server.status(),
+      async close() {
+        coalescer.stop();
+        watched.stop();
+        certificates.close();
+        await server.close();
+      },
+    };
+  } catch (error) {
+    coalescer.stop();
+    watched.stop();
+    certificates.close();
+    throw error;
+  }
+}
+
+/** Until it is open it knows nothing: a proxy that comes back before the first list keeps what it has. */
+function serve(translator: Translator): { source: SnapshotSource; notify(): void; open(): void } {
+  const watchers = new Set<() => void>();
+  let isOpen = false;
+  const notify = (): void => {
+    if (isOpen) for (const onChange of watchers) onChange();
+  };
+  return {
+    source: {
+      get: (nodeId) => (isOpen ? translator.snapshot(nodeId) : undefined),
+      watch(_nodeId, _metadata, onChange) {
+        watchers.add(onChange);
+        return () => watchers.delete(onChange);
+      },
+    },
+    notify,
+    open() {
+      isOpen = true;
+      notify();
+    },
+  };
+}
+
+/** idle → (change) due at once → cooling → idle | due at the end of cooling. Does nothing before start(). */
+function createCoalescer(clock: Clock, run: () => void): { changed(): void; start(): void; stop(): void } {
+  let state: "stopped" | "idle" | "due" | "cooling" | "cooling-changed" = "stopped";
+  let cancel: Cancel | undefined;
+  const fire = (): void => {
+    state = "cooling";
+    cancel = clock.after(coalesceMs, () => {
+      if (state === "cooling-changed") fire();
+      else state = "idle";
+    });
+    run();
+  };
+  return {
+    changed() {
+      if (state === "cooling") state = "cooling-changed";
+      if (state !== "idle") return;
+      state = "due";
+      // After the other events of the same chunk.
+      cancel = clock.after(0, fire);
+    },
+    start: fire,
+    stop() {
+      state = "stopped";
+      cancel?.();
+    },
+  };
+}
+
+function watchObjects(
+  options: MeshOptions,
+  onChange: () => void,
+): { objects(): MeshObjects; synced: Promise<void>; stop(): void } {
+  const { client, clock, log } = options;
+  const deps = { client, clock, log, random: options.random ?? systemRandom };
+  const stops: (() => void)[] = [];
+  const synced: Promise<void>[] = [];
+  const follow = <T>(resource: Resource<T>, selection: InformerOptions = {}): Informer<T> => {
+    const informer = createInformer(deps, resource, selection);
+    informer.onChange(onChange);
+    stops.push(() => informer.stop());
+    synced.push(informer.synced);
+    return informer;
+  };
+  const informers = {
+    namespaces: follow(namespaces),
+    nodes: follow(nodes),
+    pods: follow(pods),
+    services: follow(services),
+    endpointSlices: follow(endpointSlices),
+    // Others are none of the gateways' business.
+    secrets: follow(secrets, { fieldSelector: "type=kubernetes.io/tls" }),
+    gateways: follow(gateways),
+    virtualServices: follow(virtualServices),
+    destinationRules: follow(destinationRules),
+  };
+  return {
+    objects: () => ({
+      namespaces: informers.namespaces.list(),
+      nodes: informers.nodes.list(),
+      pods: informers.pods.list(),
+      services: informers.services.list(),
+      endpointSlices: informers.endpointSlices.list(),
+      secrets: informers.secrets.list(),
+      gateways: informers.gateways.list(),
+      virtualServices: informers.virtualServices.list(),
+      destinationRules: informers.destinationRules.list(),
+    }),
+    synced: Promise.all(synced).then(() => {}),
+    stop() {
+      for (const stop of stops) stop();
+    },
+  };
+}

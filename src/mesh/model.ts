@@ -1,0 +1,261 @@
+// Objects → model: names resolved, indexes built, precedence sorted. Pure.
+
+import { isInjected } from "../api/injection.ts";
+import { keyOf } from "../api/object.ts";
+import type { EndpointSlice, Pod, Service } from "../api/types.ts";
+import { formatSpiffeId } from "../identity/spiffe.ts";
+import { exportSet, resolveHost } from "./hosts.ts";
+import type {
+  MeshConfig,
+  MeshObjects,
+  Model,
+  Policy,
+  PortModel,
+  Protocol,
+  RuleSet,
+  ServiceModel,
+  Workload,
+} from "./types.ts";
+
+/** Where a workload's tunnel ends, in `namespaces` mode. */
+const tunnelPort = 15008;
+const clusterId = "Kubernetes";
+
+export function buildModel(objects: MeshObjects, config: MeshConfig, memo: ModelMemo): Model {
+  const namespaceByName = new Map(objects.namespaces.map((n) => [n.metadata.name, n]));
+  const workloads: Workload[] = [];
+  for (const pod of objects.pods) {
+    const namespace = namespaceByName.get(pod.metadata.namespace ?? "");
+    const injected = isInjected(pod as Parameters<typeof isInjected>[0], namespace);
+    const workload = memo.workload(pod, injected, config);
+    if (workload !== undefined) workloads.push(workload);
+  }
+  const slices = new Map<string, EndpointSlice[]>();
+  for (const slice of objects.endpointSlices) {
+    const name = slice.metadata.labels?.["kubernetes.io/service-name"];
+    if (name === undefined) continue;
+    const key = `${slice.metadata.namespace}/${name}`;
+    const list = slices.get(key);
+    if (list === undefined) slices.set(key, [slice]);
+    else list.push(slice);
+  }
+  const services: ServiceModel[] = [];
+  for (const service of objects.services)
+    if (service.spec?.type !== "ExternalName")
+      services.push({ ...memo.service(service, config), slices: slices.get(keyOf(service)) ?? [] });
+  services.sort((a, b) => (a.host < b.host ? -1 : 1));
+  return {
+    config,
+    services,
+    serviceByHost: new Map(services.map((s) => [s.host, s])),
+    workloads,
+    workloadByKey: new Map(workloads.map((w) => [w.key, w])),
+    workloadByNodeId: new Map(workloads.flatMap((w) => (w.nodeId === "" ? [] : [[w.nodeId, w] as const]))),
+    ruleSets: objects.virtualServices.toSorted(byAge).map((object) => memo.ruleSet(object, config)),
+    policiesByHost: Map.groupBy(
+      objects.destinationRules.toSorted(byAge).map((object) => memo.policy(object, config)),
+      ({ host }) => (host.startsWith("*") ? "*" : host),
+    ),
+    gateways: objects.gateways.toSorted(byAge),
+    nodes: objects.nodes.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1)),
+    nodeByName: new Map(objects.nodes.map((n) => [n.metadata.name, n])),
+    secrets: new Map(objects.secrets.map((s) => [keyOf(s), s])),
+  };
+}
+
+/** What is derived from one object only, kept as long as the object. */
+export interface ModelMemo {
+  workload(pod: Pod, injected: boolean, config: MeshConfig): Workload | undefined;
+  service(service: Service, config: MeshConfig): Omit<ServiceModel, "slices">;
+  ruleSet(object: RuleSet["object"], config: MeshConfig): RuleSet;
+  policy(object: Policy["object"], config: MeshConfig): Policy;
+}
+
+/** Assumes that `config` never changes. */
+export function createModelMemo(): ModelMemo {
+  const injectedPods = new WeakMap<Pod, Workload | false>();
+  const otherPods = new WeakMap<Pod, Workload | false>();
+  return {
+    workload(pod, injected, config) {
+      const known = injected ? injectedPods : otherPods;
+      let workload = known.get(pod);
+      if (workload === undefined) {
+        workload = workloadOf(pod, injected, config) ?? false;
+        known.set(pod, workload);
+      }
+      return workload === false ? undefined : workload;
+    },
+    service: memoized(serviceOf),
+    ruleSet: memoized(ruleSetOf),
+    policy: memoized(policyOf),
+  };
+}
+
+function memoized<O extends object, R>(make: (object: O, config: MeshConfig) => R) {
+  const known = new WeakMap<O, R>();
+  return (object: O, config: MeshConfig): R => {
+    let result = known.get(object);
+    if (result === undefined) {
+      result = make(object, config);
+      known.set(object, result);
+    }
+    return result;
+  };
+}
+
+interface Aged {
+  metadata: { creationTimestamp: string; name: string; namespace?: string };
+}
+
+/** Oldest first; by namespace and name where the same second says nothing (Istio: sortConfigByCreationTime). */
+function byAge(a: Aged, b: Aged): number {
+  const [x, y] = [a.metadata, b.metadata];
+  if (x.creationTimestamp !== y.creationTimestamp) return x.creationTimestamp < y.creationTimestamp ? -1 : 1;
+  return `${x.name}.${x.namespace}` < `${y.name}.${y.namespace}` ? -1 : 1;
+}
+
+function workloadOf(pod: Pod, injected: boolean, config: MeshConfig): Workload | undefined {
+  const ip = pod.status?.podIP;
+  const phase = pod.status?.phase;
+  if (!ip || phase === "Succeeded" || phase === "Failed") return undefined;
+  const { name } = pod.metadata;
+  const namespace = pod.metadata.namespace ?? "default";
+  const gateway = pod.spec?.containers?.some((container) => container.image === "auto") ?? false;
+  const role = gateway ? "router" : injected ? "sidecar" : undefined;
+  const annotations = pod.metadata.annotations ?? {};
+  return {
+    pod,
+    key: `${namespace}/${name}`,
+    namespace,
+    name,
+    ip,
+    nodeName: pod.spec?.nodeName ?? "",
+    labels: pod.metadata.labels ?? {},
+    identity: formatSpiffeId({
+      trustDomain: config.trustDomain,
+      namespace,
+      serviceAccount: pod.spec?.serviceAccountName || "default",
+    }),
+    injected: injected && !gateway,
+    gateway,
+    nodeId: role === undefined ? "" : `${role}~${ip}~${name}.${namespace}~${namespace}.svc.${config.clusterDomain}`,
+    about: describeWorkload(pod, namespace),
+    ports: numbersOf(annotations["meshbed.io/ports"]),
+    tunnelPort: Number(annotations["meshbed.io/tunnel-port"]) || tunnelPort,
+    servicePorts: numbersOf(annotations["meshbed.io/service-ports"]),
+  };
+}
+
+/** Istio's telemetry identity: the Deployment rather than the ReplicaSet, canonical name and revision by label. */
+function describeWorkload(pod: Pod, namespace: string): string {
+  const labels = pod.metadata.labels ?? {};
+  const owner = pod.metadata.ownerReferences?.find((reference) => reference.controller === true);
+  const hash = labels["pod-template-hash"];
+  let workload = owner?.name ?? pod.metadata.name;
+  if (owner?.kind === "ReplicaSet" && hash !== undefined && workload.endsWith(`-${hash}`))
+    workload = workload.slice(0, -hash.length - 1);
+  const service =
+    labels["service.istio.io/canonical-name"] ?? labels["app.kubernetes.io/name"] ?? labels["app"] ?? workload;
+  const revision =
+    labels["service.istio.io/canonical-revision"] ??
+    labels["app.kubernetes.io/version"] ??
+    labels["version"] ??
+    "latest";
+  return `${workload};${namespace};${service};${revision};${clusterId}`;
+}
+
+function numbersOf(annotation: string | undefined): Readonly<Record<string, number>> {
+  if (annotation === undefined) return {};
+  try {
+    const parsed: unknown = JSON.parse(annotation);
+    if (typeof parsed !== "object" || parsed === null) return {};
+    return Object.fromEntries(Object.entries(parsed).filter(([, value]) => typeof value === "number"));
+  } catch {
+    // Written by the kubelet alone; a user's garbage counts as absent.
+    return {};
+  }
+}
+
+function serviceOf(service: Service, config: MeshConfig): Omit<ServiceModel, "slices"> {
+  const { name } = service.metadata;
+  const namespace = service.metadata.namespace ?? "default";
+  const { clusterIP, clusterIPs, ports } = service.spec ?? {};
+  const addresses = [...new Set([clusterIP, ...(clusterIPs ?? [])])].filter(
+    (address): address is string => address !== undefined && address !== "" && address !== "None",
+  );
+  const exported = service.metadata.annotations?.["networking.istio.io/exportTo"];
+  return {
+    service,
+    namespace,
+    name,
+    host: `${name}.${namespace}.svc.${config.clusterDomain}`,
+    addresses,
+    ports: (ports ?? []).map((port): PortModel => {
+      const { name: portName = "", appProtocol, protocol } = port;
+      return {
+        name: portName,
+        port: port.port,
+        targetPort: (port.targetPort as number | string | undefined) ?? port.port,
+        protocol: protocolOf(portName, appProtocol, protocol),
+        nodePort: port.nodePort || undefined,
+      };
+    }),
+    exportTo: exportSet(
+      exported?.split(",").map((entry) => entry.trim()),
+      namespace,
+    ),
+  };
+}
+
+const protocols: Readonly<Record<string, Protocol>> = {
+  http: "http",
+  "kubernetes.io/ws": "http",
+  "grpc-web": "http",
+  http2: "http2",
+  "kubernetes.io/h2c": "http2",
+  grpc: "grpc",
+  https: "tls",
+  tls: "tls",
+  "kubernetes.io/wss": "tls",
+  udp: "udp",
+};
+
+/** appProtocol first, then the name up to the first dash. */
+export function protocolOf(name: string, appProtocol: string | undefined, transport: string | undefined): Protocol {
+  if (transport === "UDP") return "udp";
+  const app = appProtocol?.toLowerCase();
+  if (app !== undefined && app !== "") return protocols[app] ?? "tcp";
+  if (name.startsWith("grpc-web")) return "http";
+  const dash = name.indexOf("-");
+  return protocols[dash < 0 ? name : name.slice(0, dash)] ?? "tcp";
+}
+
+export const isHttp = (protocol: Protocol): boolean =>
+  protocol === "http" || protocol === "http2" || protocol === "grpc";
+
+function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
+  const namespace = object.metadata.namespace ?? "default";
+  const gateways = object.spec?.gateways ?? [];
+  return {
+    object,
+    key: keyOf(object),
+    namespace,
+    hosts: (object.spec?.hosts ?? []).map((host) => resolveHost(host, namespace, config.clusterDomain)),
+    gateways: new Set(gateways.length === 0 ? ["mesh"] : gateways.map((name) => resolveGateway(name, namespace))),
+    exportTo: exportSet(object.spec?.exportTo, namespace),
+  };
+}
+
+/** "mesh", "namespace/name", or "name" in the rule's own namespace. */
+export const resolveGateway = (name: string, namespace: string): string =>
+  name === "mesh" || name.includes("/") ? name : `${namespace}/${name}`;
+
+function policyOf(object: Policy["object"], config: MeshConfig): Policy {
+  const namespace = object.metadata.namespace ?? "default";
+  return {
+    object,
+    namespace,
+    host: resolveHost(object.spec?.host ?? "", namespace, config.clusterDomain),
+    exportTo: exportSet(object.spec?.exportTo, namespace),
+  };
+}

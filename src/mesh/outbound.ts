@@ -1,0 +1,159 @@
+// What the clients of one namespace share: outbound clusters, endpoints, listeners and routes, remembered piece by piece.
+
+import type { Message } from "@bufbuild/protobuf";
+import type { VirtualHost } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import type { Service } from "../api/types.ts";
+import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
+import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
+import { policyFor } from "./policies.ts";
+import { serviceClusters } from "./translate-clusters.ts";
+import { serviceAssignments } from "./translate-endpoints.ts";
+import { httpListener, tcpListeners } from "./translate-listeners.ts";
+import {
+  type Client,
+  type HostMemo,
+  httpPorts,
+  meshRules,
+  rulesFor,
+  sidecarRoutes,
+  visibleServices,
+} from "./translate-virtual-hosts.ts";
+import type { MeshObjects, Model, RuleSet, ServiceModel, Subset } from "./types.ts";
+
+/** One state of the objects, with what earlier states left to use again. */
+export interface Pass {
+  readonly objects: MeshObjects;
+  readonly model: Model;
+  /** The localities of all nodes as text: nodes change every few seconds, these hardly ever. */
+  readonly localities: string;
+  readonly memo: Memo;
+  readonly hostMemo: HostMemo;
+  readonly interner: Interner;
+}
+
+/** Resources of one type, interned and with a version. */
+export const group = ({ interner }: Pass, typeUrl: TypeUrl, messages: readonly Message[]): Group =>
+  groupOf(messages.map((message) => interner.named(typeUrl, message)));
+
+const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonly ServiceModel[] =>
+  memo.get(`services|${namespace}`, [objects.services, objects.endpointSlices], () =>
+    visibleServices(model, namespace),
+  );
+
+export const rulesOf = ({ memo, model, objects }: Pass, namespace: string): readonly RuleSet[] =>
+  memo.get(`rules|${namespace}`, [objects.virtualServices], () => meshRules(model, namespace));
+
+export function outboundClusters(pass: Pass, namespace: string): Group {
+  const { memo, model, objects, interner } = pass;
+  return memo.get(`clusters|${namespace}`, [objects.services, objects.destinationRules], () => {
+    const resources = servicesFor(pass, namespace).flatMap((service) => {
+      const policy = policyFor(model, service, namespace);
+      const rules = policy.rules.map(({ object }) => object);
+      const key = `cluster|${service.host}|${rules.map((rule) => rule.metadata.uid).join()}`;
+      return memo.get(key, [service.service, ...rules], () =>
+        serviceClusters(service, policy).map((cluster) => interner.named(typeUrls.cluster, cluster)),
+      );
+    });
+    return groupOf(resources);
+  });
+}
+
+/** Only the assignments whose slices, pods or subsets changed are made anew. `tunnel` false: for plain TCP, of all services. */
+export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group {
+  const { memo, model, objects } = pass;
+  const inputs = [
+    objects.services,
+    objects.endpointSlices,
+    objects.pods,
+    objects.namespaces,
+    objects.destinationRules,
+    pass.localities,
+  ];
+  return memo.get(`endpoints|${namespace}|${tunnel}`, inputs, () => {
+    const services = tunnel ? servicesFor(pass, namespace) : model.services;
+    const resources = services.flatMap((service) => {
+      const policy = tunnel ? policyFor(model, service, namespace) : undefined;
+      return assignments(pass, service, policy?.subsets ?? [], tunnel);
+    });
+    return groupOf(resources);
+  });
+}
+
+function assignments(
+  pass: Pass,
+  service: ServiceModel,
+  subsets: readonly Subset[],
+  tunnel: boolean,
+): readonly NamedResource[] {
+  const { model, memo, interner } = pass;
+  const inputs: unknown[] = [service.service, pass.localities, ...subsets, ...service.slices];
+  for (const slice of service.slices)
+    for (const { targetRef } of slice.endpoints ?? [])
+      if (targetRef?.kind === "Pod")
+        inputs.push(model.workloadByKey.get(`${targetRef.namespace ?? service.namespace}/${targetRef.name}`));
+  const key = `assignment|${service.host}|${tunnel}|${subsets.map(({ name }) => name).join()}`;
+  return memo.get(key, inputs, () =>
+    serviceAssignments(model, service, subsets, tunnel).map((message) => interner.named(typeUrls.endpoint, message)),
+  );
+}
+
+export function outboundListeners(pass: Pass, namespace: string): Group {
+  const { memo, model, objects, interner } = pass;
+  return memo.get(`listeners|${namespace}`, [objects.services, objects.virtualServices], () => {
+    const services = servicesFor(pass, namespace);
+    const rules = rulesOf(pass, namespace);
+    const http = httpPorts(services).map((port) => interner.named(typeUrls.listener, httpListener(port)));
+    const tcp = services.flatMap((service) => {
+      const ruleSet = rulesFor(rules, service.host);
+      const make = () =>
+        tcpListeners(model, service, ruleSet).map((listener) => interner.named(typeUrls.listener, listener));
+      // A rule's destinations may be other services: then this one alone does not tell whether anything changed.
+      return ruleSet === undefined ? memo.get(`tcp|${service.host}`, [service.service], make) : make();
+    });
+    return groupOf([...http, ...tcp]);
+  });
+}
+
+export function outboundRoutes(pass: Pass, client: Client): Group {
+  const { memo, model, objects } = pass;
+  const key = `routes|${client.namespace}|${labelKey(pass, client)}`;
+  return memo.get(key, [objects.services, objects.virtualServices], () => {
+    const services = servicesFor(pass, client.namespace);
+    const rules = rulesOf(pass, client.namespace);
+    return group(
+      pass,
+      typeUrls.route,
+      httpPorts(services).map((port) => sidecarRoutes(model, services, rules, client, port, pass.hostMemo)),
+    );
+  });
+}
+
+/** Clients share routes unless a rule tells them apart by label: the labels rules ask for, with this client's values. */
+function labelKey({ memo, model, objects }: Pass, { labels }: Client): string {
+  const names = memo.get("sourceLabels", [objects.virtualServices], () => {
+    const found = new Set<string>();
+    for (const { object } of model.ruleSets)
+      for (const rule of object.spec?.http ?? [])
+        for (const match of rule.match ?? []) for (const name in match.sourceLabels) found.add(name);
+    return [...found].sort();
+  });
+  return names.map((name) => labels[name] ?? "").join("\0");
+}
+
+/** Virtual hosts without rules depend on their Service only. */
+export function createHostMemo(): HostMemo {
+  const known = new WeakMap<Service, Map<string, VirtualHost>>();
+  return (service, key, make) => {
+    let hosts = known.get(service.service);
+    if (hosts === undefined) {
+      hosts = new Map();
+      known.set(service.service, hosts);
+    }
+    let host = hosts.get(key);
+    if (host === undefined) {
+      host = make();
+      hosts.set(key, host);
+    }
+    return host;
+  };
+}

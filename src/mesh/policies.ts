@@ -1,0 +1,75 @@
+// Which DestinationRule counts for a host and client, and what it says for one port and subset. Pure.
+
+import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
+import type { Model, Policy, ServiceModel, Subset, TrafficPolicy } from "./types.ts";
+
+/** The DestinationRules that apply to a host together: subsets of all, the traffic policy of the oldest that has one. */
+export interface AppliedPolicy {
+  rules: readonly Policy[];
+  trafficPolicy: TrafficPolicy | undefined;
+  subsets: readonly Subset[];
+}
+
+const none: AppliedPolicy = { rules: [], trafficPolicy: undefined, subsets: [] };
+
+/**
+ * Istio's lookup: the client's namespace, the service's, the root namespace; the first with a matching rule decides.
+ * Within one namespace the most specific host wins and rules for the same host are merged (Istio: mergeDestinationRule).
+ */
+export function policyFor(model: Model, service: ServiceModel, clientNamespace: string): AppliedPolicy {
+  const candidates = [...(model.policiesByHost.get(service.host) ?? []), ...(model.policiesByHost.get("*") ?? [])];
+  if (candidates.length === 0) return none;
+  for (const namespace of new Set([clientNamespace, service.namespace, model.config.rootNamespace])) {
+    let best: string | undefined;
+    let rules: Policy[] = [];
+    for (const policy of candidates) {
+      if (policy.namespace !== namespace || !hostCovers(policy.host, service.host)) continue;
+      if (!isVisible(policy.exportTo, clientNamespace)) continue;
+      if (policy.object.spec?.workloadSelector !== undefined) continue;
+      if (best !== undefined && policy.host !== best) {
+        if (compareSpecificity(policy.host, best) > 0) continue;
+        rules = [];
+      }
+      best = policy.host;
+      rules.push(policy);
+    }
+    if (rules.length > 0) return merge(rules);
+  }
+  return none;
+}
+
+function merge(rules: readonly Policy[]): AppliedPolicy {
+  const subsets = new Map<string, Subset>();
+  for (const { object } of rules)
+    for (const subset of object.spec?.subsets ?? []) if (!subsets.has(subset.name)) subsets.set(subset.name, subset);
+  return {
+    rules,
+    trafficPolicy: rules.find(({ object }) => object.spec?.trafficPolicy !== undefined)?.object.spec?.trafficPolicy,
+    subsets: [...subsets.values()],
+  };
+}
+
+export type PortPolicy = Pick<TrafficPolicy, "loadBalancer" | "connectionPool" | "outlierDetection" | "tls">;
+
+/**
+ * What holds for one port. A port-level setting replaces the destination level whole; a subset's policy overrides the
+ * top level field by field (Istio: MergeTrafficPolicy).
+ */
+export function policyOfPort(
+  top: TrafficPolicy | undefined,
+  subset: TrafficPolicy | undefined,
+  port: number,
+): PortPolicy {
+  const levels = [top, subset].map((policy): PortPolicy | undefined => {
+    const ofPort = policy?.portLevelSettings?.find((setting) => setting.port?.number === port);
+    return (ofPort as PortPolicy | undefined) ?? policy;
+  });
+  const merged: PortPolicy = {};
+  for (const level of levels) {
+    if (level?.loadBalancer !== undefined) merged.loadBalancer = level.loadBalancer;
+    if (level?.connectionPool !== undefined) merged.connectionPool = level.connectionPool;
+    if (level?.outlierDetection !== undefined) merged.outlierDetection = level.outlierDetection;
+    if (level?.tls !== undefined) merged.tls = level.tls;
+  }
+  return merged;
+}

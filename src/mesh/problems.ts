@@ -1,0 +1,126 @@
+// What users configured and the mesh does not carry out as written: found per object, to be said in Events. Pure.
+
+import { parseDurationMs } from "../api/duration.ts";
+import { keyOf } from "../api/object.ts";
+import type { DestinationRule, Gateway, VirtualService } from "../api/types.ts";
+import { serversOf } from "./gateway-servers.ts";
+import { credentialNames } from "./translate-gateways.ts";
+import { credentialSecret } from "./translate-secrets.ts";
+import type { HttpRule, Model, Problem, TrafficPolicy } from "./types.ts";
+
+export const notCarriedOut = "NotCarriedOut";
+const conflicting = "Conflicting";
+const missing = "ReferenceNotFound";
+
+type Report = (field: string, message: string) => void;
+
+function collect<O extends Problem["object"]>(object: O, look: (report: Report) => void): Problem[] {
+  const problems: Problem[] = [];
+  look((field, message) => {
+    problems.push({ object, reason: notCarriedOut, field, message: `${field}: ${message}` });
+  });
+  return problems;
+}
+
+export const virtualServiceProblems = (object: VirtualService): Problem[] =>
+  collect(object, (report) => {
+    const { spec } = object;
+    const inMesh = spec?.gateways === undefined || spec.gateways.length === 0 || spec.gateways.includes("mesh");
+    if (spec?.tls !== undefined && inMesh) report("spec.tls", "TLS routes apply at gateways only, not to sidecars yet");
+    spec?.http?.forEach((rule, index) => httpRuleProblems(rule, `spec.http[${index}]`, report));
+  });
+
+function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
+  if (rule.delegate !== undefined)
+    report(`${path}.delegate`, "delegation is not carried out; the rule matches nothing");
+  const delay = rule.fault?.delay as Record<string, unknown> | undefined;
+  const abort = rule.fault?.abort as Record<string, unknown> | undefined;
+  if (delay?.["exponentialDelay"] !== undefined) report(`${path}.fault.delay.exponentialDelay`, "no delay is injected");
+  if (delay?.["percent"] !== undefined && delay["percentage"] === undefined)
+    report(`${path}.fault.delay.percent`, "is ignored; use percentage.value");
+  for (const field of ["grpcStatus", "http2Error"])
+    if (abort?.[field] !== undefined)
+      report(`${path}.fault.abort.${field}`, "no fault is injected; only httpStatus is");
+  if (rule.corsPolicy?.allowOrigin !== undefined)
+    report(`${path}.corsPolicy.allowOrigin`, "is ignored; use allowOrigins");
+  if (rule.retries?.retryRemoteLocalities)
+    report(`${path}.retries.retryRemoteLocalities`, "retries know no localities");
+  const routes = rule.route ?? [];
+  if (routes.length > 1 && routes.every(({ weight }) => !weight))
+    report(`${path}.route`, "all weights are 0: requests are answered with 503");
+  for (const field of ["timeout"] as const)
+    if (rule[field] !== undefined && parseDurationMs(rule[field]) === undefined)
+      report(`${path}.${field}`, `"${rule[field]}" is no duration`);
+}
+
+export const destinationRuleProblems = (object: DestinationRule): Problem[] =>
+  collect(object, (report) => {
+    const { spec } = object;
+    if (spec?.workloadSelector !== undefined)
+      report("spec.workloadSelector", "rules for selected clients are not carried out; the rule is not used");
+    policyProblems(spec?.trafficPolicy, "spec.trafficPolicy", report);
+    spec?.subsets?.forEach(({ trafficPolicy }, index) =>
+      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report),
+    );
+  });
+
+function policyProblems(policy: TrafficPolicy | undefined, path: string, report: Report): void {
+  if (policy === undefined) return;
+  const balancer = policy.loadBalancer as Record<string, unknown> | undefined;
+  for (const field of ["consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"])
+    if (balancer?.[field] !== undefined)
+      report(`${path}.loadBalancer.${field}`, "is not carried out; the default balancing is used");
+  if (policy.tls !== undefined && policy.tls.mode !== "ISTIO_MUTUAL")
+    report(`${path}.tls`, "is not carried out: mutual TLS is used inside the mesh, plain text outside");
+  for (const field of ["tunnel", "proxyProtocol", "retryBudget"])
+    if ((policy as Record<string, unknown>)[field] !== undefined) report(`${path}.${field}`, "is not carried out");
+  policy.portLevelSettings?.forEach((setting, index) =>
+    policyProblems(setting as TrafficPolicy, `${path}.portLevelSettings[${index}]`, report),
+  );
+}
+
+export const gatewayProblems = (object: Gateway): Problem[] =>
+  collect(object, (report) => {
+    object.spec?.servers?.forEach(({ tls, bind, port }, index) => {
+      const path = `spec.servers[${index}]`;
+      if (bind !== undefined) report(`${path}.bind`, "is ignored: the server listens on the pod's address");
+      if (["MONGO", "MYSQL", "REDIS"].includes(port.protocol.toUpperCase()))
+        report(`${path}.port.protocol`, "is carried as TCP");
+      if (tls === undefined) return;
+      if (tls.mode === "AUTO_PASSTHROUGH" || tls.mode === "OPTIONAL_MUTUAL")
+        report(`${path}.tls.mode`, `${tls.mode} is not carried out`);
+      const unused = [
+        "privateKey",
+        "serverCertificate",
+        "caCertificates",
+        "caCertCredentialName",
+        "caCrl",
+        "tlsCertificates",
+        "subjectAltNames",
+        "verifyCertificateSpki",
+        "verifyCertificateHash",
+      ] as const;
+      for (const field of unused) if (tls[field] !== undefined) report(`${path}.tls.${field}`, "is not carried out");
+      if ((tls.credentialNames?.length ?? 0) > 1)
+        report(`${path}.tls.credentialNames`, "only the first certificate is used");
+    });
+  });
+
+/** What only shows with everything else there: servers that collide, credentials that are missing. */
+export function modelProblems(model: Model): Problem[] {
+  const problems: Problem[] = [];
+  for (const workload of model.workloads) {
+    if (!workload.gateway) continue;
+    const { byPort, conflicts } = serversOf(model, workload);
+    for (const { server, message } of conflicts)
+      problems.push({ object: server.gateway, reason: conflicting, field: "spec.servers", message });
+    for (const server of [...byPort.values()].flat())
+      for (const name of credentialNames(server.server)) {
+        if (!name.startsWith("kubernetes://") || credentialSecret(model, name, workload.namespace)) continue;
+        const secret = name.slice("kubernetes://".length);
+        const message = `no Secret ${secret} with a certificate in namespace ${workload.namespace}, where gateway pod ${keyOf(workload.pod)} runs: its TLS connections are refused`;
+        problems.push({ object: server.gateway, reason: missing, field: "spec.servers.tls.credentialName", message });
+      }
+  }
+  return problems;
+}

@@ -1,0 +1,183 @@
+// Services and DestinationRules → clusters. Pure.
+
+import { create } from "@bufbuild/protobuf";
+import {
+  type Cluster,
+  ClusterSchema,
+  Cluster_DiscoveryType as Discovery,
+  Cluster_LbPolicy as Lb,
+} from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
+import {
+  type OutlierDetection,
+  OutlierDetectionSchema,
+} from "#gen/xds/envoy/config/cluster/v3/outlier_detection_pb.js";
+import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { parseDurationMs } from "../api/duration.ts";
+import { adsSource, durationOf, istioMetadata, pack, tcpAddress } from "./envoy.ts";
+import { type AppliedPolicy, type PortPolicy, policyOfPort } from "./policies.ts";
+import type { PortModel, ServiceModel, Subset, Workload } from "./types.ts";
+
+/** Istio: connectTimeout of the mesh configuration. */
+const connectTimeoutMs = 10_000;
+/** Istio: no limit unless a connectionPool is set. */
+const unlimited = 4_294_967_295;
+
+export const passthroughName = "PassthroughCluster";
+export const blackHoleName = "BlackHoleCluster";
+
+export const outboundName = (port: number, subset: string, host: string): string =>
+  `outbound|${port}|${subset}|${host}`;
+export const inboundName = (port: number): string => `inbound|${port}||`;
+
+/** Connects to where the caller wanted to go. */
+export const passthroughCluster: Cluster = create(ClusterSchema, {
+  name: passthroughName,
+  clusterDiscoveryType: { case: "type", value: Discovery.ORIGINAL_DST },
+  lbPolicy: Lb.CLUSTER_PROVIDED,
+  connectTimeout: durationOf(connectTimeoutMs),
+  circuitBreakers: thresholds(undefined),
+});
+
+/** Refuses everything. */
+export const blackHoleCluster: Cluster = create(ClusterSchema, {
+  name: blackHoleName,
+  clusterDiscoveryType: { case: "type", value: Discovery.STATIC },
+  connectTimeout: durationOf(connectTimeoutMs),
+});
+
+/** The clusters of a service: per port one for all endpoints and one per subset. */
+export function serviceClusters(service: ServiceModel, policy: AppliedPolicy): Cluster[] {
+  const clusters: Cluster[] = [];
+  for (const port of service.ports) {
+    if (port.protocol === "udp") continue;
+    clusters.push(cluster(service, port, undefined, policyOfPort(policy.trafficPolicy, undefined, port.port)));
+    for (const subset of policy.subsets)
+      clusters.push(
+        cluster(service, port, subset, policyOfPort(policy.trafficPolicy, subset.trafficPolicy, port.port)),
+      );
+  }
+  return clusters;
+}
+
+function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefined, policy: PortPolicy): Cluster {
+  const name = outboundName(port.port, subset?.name ?? "", service.host);
+  const lbPolicy = lbPolicyOf(policy);
+  const pool = policy.connectionPool;
+  const connectMs = pool?.tcp?.connectTimeout === undefined ? undefined : parseDurationMs(pool.tcp.connectTimeout);
+  const passthrough = lbPolicy === Lb.CLUSTER_PROVIDED;
+  const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: "type", value: passthrough ? Discovery.ORIGINAL_DST : Discovery.EDS },
+    ...(!passthrough && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
+    connectTimeout: durationOf(connectMs ?? connectTimeoutMs),
+    lbPolicy,
+    circuitBreakers: thresholds(pool),
+    ...(policy.outlierDetection !== undefined && { outlierDetection: outlierDetection(policy.outlierDetection) }),
+    ...((multiplexed || pool?.http !== undefined) && {
+      typedExtensionProtocolOptions: {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocolOptions(multiplexed, pool),
+      },
+    }),
+    metadata: istioMetadata({
+      services: [{ host: service.host, name: service.name, namespace: service.namespace }],
+      ...(subset !== undefined && { subset: subset.name }),
+    }),
+  });
+}
+
+function lbPolicyOf(policy: PortPolicy): Lb {
+  switch (policy.loadBalancer?.simple) {
+    case "ROUND_ROBIN":
+      return Lb.ROUND_ROBIN;
+    case "RANDOM":
+      return Lb.RANDOM;
+    case "PASSTHROUGH":
+      return Lb.CLUSTER_PROVIDED;
+    default:
+      return Lb.LEAST_REQUEST;
+  }
+}
+
+function thresholds(pool: PortPolicy["connectionPool"]) {
+  return {
+    thresholds: [
+      {
+        maxConnections: pool?.tcp?.maxConnections ?? unlimited,
+        maxPendingRequests: pool?.http?.http1MaxPendingRequests ?? unlimited,
+        maxRequests: pool?.http?.http2MaxRequests ?? unlimited,
+        maxRetries: pool?.http?.maxRetries ?? unlimited,
+      },
+    ],
+  };
+}
+
+function protocolOptions(multiplexed: boolean, pool: PortPolicy["connectionPool"]) {
+  const http = pool?.http;
+  const idleMs = http?.idleTimeout === undefined ? undefined : parseDurationMs(http.idleTimeout);
+  const upgrade = multiplexed || http?.h2UpgradePolicy === "UPGRADE";
+  return pack(HttpProtocolOptionsSchema, {
+    commonHttpProtocolOptions: {
+      ...(idleMs !== undefined && { idleTimeout: durationOf(idleMs) }),
+      ...(http?.maxRequestsPerConnection && { maxRequestsPerConnection: http.maxRequestsPerConnection }),
+    },
+    upstreamProtocolOptions: {
+      case: "explicitHttpConfig",
+      value: {
+        protocolConfig: upgrade
+          ? { case: "http2ProtocolOptions", value: {} }
+          : { case: "httpProtocolOptions", value: {} },
+      },
+    },
+  });
+}
+
+/** Istio's defaults where a field is absent (LIMITS of outlier detection); only consecutive errors are looked at. */
+function outlierDetection(settings: NonNullable<PortPolicy["outlierDetection"]>): OutlierDetection {
+  const intervalMs = parseDurationMs(settings.interval ?? "10s") ?? 10_000;
+  const ejectionMs = parseDurationMs(settings.baseEjectionTime ?? "30s") ?? 30_000;
+  const gateway = settings.consecutiveGatewayErrors;
+  const any5xx = settings.consecutive5xxErrors;
+  return create(OutlierDetectionSchema, {
+    interval: durationOf(intervalMs),
+    baseEjectionTime: durationOf(ejectionMs),
+    maxEjectionPercent: settings.maxEjectionPercent ?? 10,
+    enforcingSuccessRate: 0,
+    ...(any5xx !== undefined && { consecutive5xx: any5xx, enforcingConsecutive5xx: any5xx > 0 ? 100 : 0 }),
+    ...(gateway !== undefined && {
+      consecutiveGatewayFailure: gateway,
+      enforcingConsecutiveGatewayFailure: gateway > 0 ? 100 : 0,
+    }),
+  });
+}
+
+/** The cluster of a workload's own port; `address` and `port` are where its process listens. */
+export function inboundCluster(
+  workload: Workload,
+  containerPort: number,
+  service: ServiceModel,
+  address: string,
+  port: number,
+): Cluster {
+  const name = inboundName(containerPort);
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: "type", value: Discovery.STATIC },
+    connectTimeout: durationOf(connectTimeoutMs),
+    circuitBreakers: thresholds(undefined),
+    loadAssignment: {
+      clusterName: name,
+      endpoints: [
+        {
+          lbEndpoints: [
+            {
+              hostIdentifier: { case: "endpoint", value: { address: tcpAddress(address, port) } },
+              metadata: istioMetadata({ workload: workload.about }),
+            },
+          ],
+        },
+      ],
+    },
+    metadata: istioMetadata({ services: [{ host: service.host, name: service.name, namespace: service.namespace }] }),
+  });
+}

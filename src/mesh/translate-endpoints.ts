@@ -1,0 +1,135 @@
+// EndpointSlices and pods → load assignments, with locality, health and tunnel. Pure.
+
+import { create } from "@bufbuild/protobuf";
+import { type Metadata, MetadataSchema } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import { HealthStatus } from "#gen/xds/envoy/config/core/v3/health_check_pb.js";
+import { type LbEndpoint, LbEndpointSchema } from "#gen/xds/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import {
+  type ClusterLoadAssignment,
+  ClusterLoadAssignmentSchema,
+} from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
+import { matchesMap } from "../api/selectors.ts";
+import { tcpAddress } from "./envoy.ts";
+import { outboundName } from "./translate-clusters.ts";
+import type { Model, PortModel, ServiceModel, Subset, Workload } from "./types.ts";
+
+/** One address behind a service port. */
+export interface Endpoint {
+  address: string;
+  port: number;
+  draining: boolean;
+  workload: Workload | undefined;
+  nodeName: string;
+}
+
+/** Further endpoints of one service port are left out; nothing on one machine comes near. */
+const endpointsMax = 10_000;
+
+/** Ready endpoints, and those that end but still serve; none at all when none is ready. Sorted by address. */
+export function endpointsOf(model: Model, service: ServiceModel, port: PortModel): Endpoint[] {
+  const found = new Map<string, Endpoint>();
+  for (const slice of service.slices) {
+    const slicePort = slice.ports?.find((candidate) => (candidate.name ?? "") === port.name)?.port;
+    if (slicePort === undefined || slice.addressType === "FQDN") continue;
+    for (const { addresses, conditions, targetRef, nodeName } of slice.endpoints ?? []) {
+      const ready = conditions?.ready !== false;
+      const draining = !ready && conditions?.terminating === true && conditions.serving !== false;
+      if (!ready && !draining) continue;
+      const key = targetRef?.kind === "Pod" ? `${targetRef.namespace ?? service.namespace}/${targetRef.name}` : "";
+      const workload = model.workloadByKey.get(key);
+      // In `ports` mode the process listens on a port of its own; elsewhere the table is empty.
+      const actual = workload?.ports[slicePort] ?? slicePort;
+      for (const address of addresses) {
+        if (found.size >= endpointsMax) break;
+        const endpoint = { address, port: actual, draining, workload, nodeName: nodeName ?? workload?.nodeName ?? "" };
+        const id = `${address}:${actual}`;
+        if (found.get(id)?.draining !== false) found.set(id, endpoint);
+      }
+    }
+  }
+  const endpoints = [...found.values()];
+  if (!endpoints.some((endpoint) => !endpoint.draining)) return [];
+  return endpoints.sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1));
+}
+
+/** One assignment per port and subset. `tunnel`: endpoints in the mesh are reached by mutual TLS. */
+export function serviceAssignments(
+  model: Model,
+  service: ServiceModel,
+  subsets: readonly Subset[],
+  tunnel: boolean,
+): ClusterLoadAssignment[] {
+  const assignments: ClusterLoadAssignment[] = [];
+  for (const port of service.ports) {
+    if (port.protocol === "udp") continue;
+    const endpoints = endpointsOf(model, service, port);
+    assignments.push(assignment(model, outboundName(port.port, "", service.host), endpoints, tunnel));
+    for (const subset of subsets) {
+      const matching = endpoints.filter(({ workload }) => workload && matchesMap(subset.labels, workload.labels));
+      const live = matching.some((endpoint) => !endpoint.draining) ? matching : [];
+      assignments.push(assignment(model, outboundName(port.port, subset.name, service.host), live, tunnel));
+    }
+  }
+  return assignments;
+}
+
+function assignment(
+  model: Model,
+  clusterName: string,
+  endpoints: readonly Endpoint[],
+  tunnel: boolean,
+): ClusterLoadAssignment {
+  const groups = new Map<string, { locality: Locality; lbEndpoints: LbEndpoint[] }>();
+  for (const endpoint of endpoints) {
+    const locality = localityOf(model, endpoint.nodeName);
+    const id = `${locality.region}/${locality.zone}/${locality.subZone}`;
+    let group = groups.get(id);
+    if (group === undefined) {
+      group = { locality, lbEndpoints: [] };
+      groups.set(id, group);
+    }
+    group.lbEndpoints.push(lbEndpoint(endpoint, tunnel));
+  }
+  return create(ClusterLoadAssignmentSchema, {
+    clusterName,
+    endpoints: [...groups.keys()].sort().map((id) => {
+      const { locality, lbEndpoints } = groups.get(id)!;
+      return { locality, lbEndpoints, loadBalancingWeight: lbEndpoints.length };
+    }),
+  });
+}
+
+interface Locality {
+  region: string;
+  zone: string;
+  subZone: string;
+}
+
+function localityOf(model: Model, nodeName: string): Locality {
+  const labels = model.nodeByName.get(nodeName)?.metadata.labels ?? {};
+  return {
+    region: labels["topology.kubernetes.io/region"] ?? "",
+    zone: labels["topology.kubernetes.io/zone"] ?? "",
+    subZone: labels["topology.istio.io/subzone"] ?? "",
+  };
+}
+
+function lbEndpoint(endpoint: Endpoint, tunnel: boolean): LbEndpoint {
+  const { workload } = endpoint;
+  return create(LbEndpointSchema, {
+    hostIdentifier: { case: "endpoint", value: { address: tcpAddress(endpoint.address, endpoint.port) } },
+    healthStatus: endpoint.draining ? HealthStatus.DRAINING : HealthStatus.HEALTHY,
+    loadBalancingWeight: 1,
+    ...(workload && { metadata: endpointMetadata(workload, endpoint.address, tunnel) }),
+  });
+}
+
+function endpointMetadata(workload: Workload, address: string, tunnel: boolean): Metadata {
+  const filterMetadata: Metadata["filterMetadata"] = { istio: { workload: workload.about } };
+  if (tunnel && workload.injected)
+    filterMetadata["meshbed.tunnel"] = {
+      address: `${address}:${workload.tunnelPort}`,
+      identity: workload.identity,
+    };
+  return create(MetadataSchema, { filterMetadata });
+}

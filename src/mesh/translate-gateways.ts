@@ -1,0 +1,244 @@
+// A gateway pod's listeners and routes from Gateways and VirtualServices. Pure.
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { TrafficDirection, type TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import { type FilterChain, FilterChainSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
+import {
+  VirtualHost_TlsRequirementType as RequireTls,
+  type Route,
+  type VirtualHost,
+  VirtualHostSchema,
+} from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import {
+  TlsParameters_TlsProtocol as Tls,
+  type TlsParametersSchema,
+} from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
+import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts";
+import { httpManager, tcpProxy } from "./filters.ts";
+import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
+import { resolveGateway } from "./model.ts";
+import { clusterOf, httpRoutes } from "./translate-routes.ts";
+import type { GatewayServer, HttpDestination, Model, RuleSet, Workload } from "./types.ts";
+
+export interface GatewayResources {
+  listeners: Listener[];
+  routes: RouteConfiguration[];
+  /** SDS names the listeners ask for: "kubernetes://<credentialName>[-cacert]". */
+  credentials: string[];
+}
+
+export function gatewayResources(model: Model, workload: Workload): GatewayResources {
+  const listeners: Listener[] = [];
+  const routes: RouteConfiguration[] = [];
+  const credentials = new Set<string>();
+  const { byPort } = serversOf(model, workload);
+  for (const [port, servers] of [...byPort].sort(([a], [b]) => a - b)) {
+    const chains: FilterChain[] = [];
+    if (servers[0]!.kind === "http") {
+      const name = `http.${port}`;
+      routes.push(routeConfiguration(model, workload, name, port, servers));
+      chains.push(create(FilterChainSchema, { filters: [httpFilter(port, name)] }));
+    } else
+      for (const server of servers) {
+        for (const name of credentialNames(server.server)) credentials.add(name);
+        if (server.kind === "https") {
+          const name = secureRouteName(server, port);
+          routes.push(routeConfiguration(model, workload, name, port, [server]));
+          chains.push(secureChain(server, httpFilter(port, name)));
+        } else chains.push(...streamChains(model, workload, server, port));
+      }
+    if (chains.length > 0) listeners.push(gatewayListener(workload, port, chains));
+  }
+  return { listeners, routes, credentials: [...credentials] };
+}
+
+const httpFilter = (port: number, routes: string) =>
+  httpManager({ statPrefix: `outbound_0.0.0.0_${port}`, routes, edge: true });
+
+/** Istio: GatewayRDSRouteName. */
+function secureRouteName({ server, gateway }: Server, port: number): string {
+  return `https.${port}.${server.port.name}.${gateway.metadata.name}.${gateway.metadata.namespace}`;
+}
+
+/** Bound to the pod's own address: the node's proxy holds the wildcard. */
+function gatewayListener(workload: Workload, port: number, filterChains: FilterChain[]): Listener {
+  return create(ListenerSchema, {
+    name: `0.0.0.0_${port}`,
+    address: tcpAddress(workload.ip, workload.ports[port] ?? port),
+    filterChains,
+    trafficDirection: TrafficDirection.OUTBOUND,
+    bindToPort: true,
+    metadata: istioMetadata({ workload: workload.about }),
+  });
+}
+
+/** Hosts that no VirtualService has get none of the virtual hosts: 404. */
+function routeConfiguration(
+  model: Model,
+  workload: Workload,
+  name: string,
+  port: number,
+  servers: readonly Server[],
+): RouteConfiguration {
+  const hosts = new Map<string, { routes: Route[]; catchAll: Route | undefined; redirect: boolean }>();
+  const hostOf = (host: string) => {
+    let entry = hosts.get(host);
+    if (entry === undefined) {
+      entry = { routes: [], catchAll: undefined, redirect: false };
+      hosts.set(host, entry);
+    }
+    return entry;
+  };
+  const done = new Set<string>();
+  for (const server of servers) {
+    const bindings = bindingsOf(model, server, workload.namespace);
+    const redirect = server.server.tls?.httpsRedirect === true;
+    if (redirect) for (const { host } of server.hosts) hostOf(host).redirect = true;
+    for (const { rules, hosts: bound } of bindings) {
+      if (!rules.object.spec?.http?.length) continue;
+      const gateways = new Set(servers.map(({ key }) => key).filter((key) => rules.gateways.has(key)));
+      const { routes, catchAll } = httpRoutes(model, rules, {
+        namespace: rules.namespace,
+        gateways,
+        listenerPort: server.server.port.number,
+        clientLabels: workload.labels,
+        clientNamespace: workload.namespace,
+      });
+      for (const host of bound) {
+        const entry = hostOf(host);
+        if (redirect) entry.redirect = true;
+        // Two servers of one port may lead to the same VirtualService and host: its routes count once.
+        if (done.has(`${rules.key} ${host}`)) continue;
+        done.add(`${rules.key} ${host}`);
+        entry.routes.push(...routes);
+        entry.catchAll ??= catchAll;
+      }
+    }
+  }
+  const virtualHosts = [...hosts].map(
+    ([host, { routes, catchAll, redirect }]): VirtualHost =>
+      create(VirtualHostSchema, {
+        name: `${host}:${port}`,
+        domains: [host],
+        routes: catchAll ? [...routes, catchAll] : routes,
+        requireTls: redirect ? RequireTls.ALL : RequireTls.NONE,
+        includeRequestAttemptCount: true,
+      }),
+  );
+  if (virtualHosts.length === 0)
+    virtualHosts.push(create(VirtualHostSchema, { name: `blackhole:${port}`, domains: ["*"] }));
+  return create(RouteConfigurationSchema, {
+    name,
+    virtualHosts,
+    validateClusters: false,
+    ignorePortInHostMatching: true,
+  });
+}
+
+function secureChain(server: Server, filter: ReturnType<typeof tcpProxy>): FilterChain {
+  return create(FilterChainSchema, {
+    ...chainMatch(server.hosts.map(({ host }) => host)),
+    filters: [filter],
+    transportSocket: tlsOf(server.server),
+  });
+}
+
+/** "*" among the hosts: any server name, also none. */
+const chainMatch = (hosts: readonly string[]) =>
+  hosts.includes("*") ? {} : { filterChainMatch: { serverNames: [...new Set(hosts)].sort() } };
+
+const protocols: Readonly<Record<string, Tls>> = {
+  TLSV1_0: Tls.TLSv1_0,
+  TLSV1_1: Tls.TLSv1_1,
+  TLSV1_2: Tls.TLSv1_2,
+  TLSV1_3: Tls.TLSv1_3,
+};
+
+function tlsOf(server: GatewayServer): TransportSocket {
+  const tls = server.tls;
+  const sds = (name: string) => ({ name, sdsConfig: adsSource });
+  const mutual = tls?.mode === "MUTUAL" || tls?.mode === "ISTIO_MUTUAL";
+  const [certificate, roots] = credentialNames(server);
+  const tlsParams: MessageInitShape<typeof TlsParametersSchema> = {
+    // Istio: 1.2 unless something else is asked for.
+    tlsMinimumProtocolVersion: protocols[tls?.minProtocolVersion ?? ""] ?? Tls.TLSv1_2,
+    tlsMaximumProtocolVersion: protocols[tls?.maxProtocolVersion ?? ""] ?? Tls.TLS_AUTO,
+    cipherSuites: tls?.cipherSuites ?? [],
+  };
+  return downstreamTls({
+    requireClientCertificate: mutual,
+    commonTlsContext: {
+      tlsParams,
+      tlsCertificateSdsSecretConfigs: certificate === undefined ? [] : [sds(certificate)],
+      ...(mutual &&
+        roots !== undefined && {
+          validationContextType: { case: "validationContextSdsSecretConfig", value: sds(roots) } as const,
+        }),
+      alpnProtocols: ["http/1.1"],
+    },
+  });
+}
+
+/** SDS names of a server: its certificate and, where clients must show one, the roots to check it. */
+export function credentialNames(server: GatewayServer): string[] {
+  const tls = server.tls;
+  if (tls === undefined || tls.mode === "PASSTHROUGH" || tls.mode === "AUTO_PASSTHROUGH") return [];
+  if (tls.mode === "ISTIO_MUTUAL") return ["default", "ROOTCA"];
+  const credential = tls.credentialName ?? tls.credentialNames?.[0];
+  if (credential === undefined) return [];
+  const name = `kubernetes://${credential}`;
+  return tls.mode === "MUTUAL" ? [name, `${name}-cacert`] : [name];
+}
+
+/** TCP and TLS servers: bytes go on by port or server name. */
+function streamChains(model: Model, workload: Workload, server: Server, port: number): FilterChain[] {
+  return bindingsOf(model, server, workload.namespace).flatMap((binding) =>
+    server.kind === "passthrough" ? sniChains(model, server, binding) : portChains(model, server, binding, port),
+  );
+}
+
+function sniChains(model: Model, server: Server, { rules }: Binding): FilterChain[] {
+  return (rules.object.spec?.tls ?? []).flatMap(({ match, route }) => {
+    const names = match
+      .filter(
+        ({ gateways, port }) => namesGateway(gateways, rules, server) && (!port || port === server.server.port.number),
+      )
+      .flatMap(({ sniHosts }) => sniHosts);
+    const destinations = destinationsOf(model, rules, server, route ?? []);
+    if (names.length === 0 || destinations.length === 0) return [];
+    return [
+      create(FilterChainSchema, { ...chainMatch(names), filters: [tcpProxy(`outbound_${names[0]}`, destinations)] }),
+    ];
+  });
+}
+
+function portChains(model: Model, server: Server, { rules }: Binding, port: number): FilterChain[] {
+  const rule = rules.object.spec?.tcp?.find(
+    ({ match }) =>
+      !match?.length ||
+      match.some((m) => namesGateway(m.gateways, rules, server) && (!m.port || m.port === server.server.port.number)),
+  );
+  const destinations = destinationsOf(model, rules, server, rule?.route ?? []);
+  if (destinations.length === 0) return [];
+  const filter = tcpProxy(`outbound_0.0.0.0_${port}`, destinations);
+  return server.kind === "tls" ? [secureChain(server, filter)] : [create(FilterChainSchema, { filters: [filter] })];
+}
+
+const namesGateway = (gateways: readonly string[] | undefined, rules: RuleSet, server: Server): boolean =>
+  !gateways?.length || gateways.some((name) => resolveGateway(name, rules.namespace) === server.key);
+
+function destinationsOf(
+  model: Model,
+  rules: RuleSet,
+  server: Server,
+  all: readonly Pick<HttpDestination, "destination" | "weight">[],
+): { name: string; weight: number }[] {
+  const context = { namespace: rules.namespace, listenerPort: server.server.port.number };
+  const live = all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0);
+  return live.map(({ destination, weight }) => ({
+    name: clusterOf(model, destination, context),
+    weight: weight || 1,
+  }));
+}

@@ -1,0 +1,230 @@
+// A sidecar's listeners: outbound per service port, inbound per container port, and the tunnel's end. Pure.
+
+import { create } from "@bufbuild/protobuf";
+import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
+import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import type { Filter } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
+import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { matchesMap } from "../api/selectors.ts";
+import type { Service } from "../api/types.ts";
+import { adsSource, downstreamTls, durationOf, istioMetadata, tcpAddress } from "./envoy.ts";
+import { httpManager, tcpProxy } from "./filters.ts";
+import { isVisible } from "./hosts.ts";
+import { isHttp } from "./model.ts";
+import { inboundCluster, inboundName, outboundName } from "./translate-clusters.ts";
+import { routeMatch } from "./translate-match.ts";
+import { clusterOf } from "./translate-routes.ts";
+import { rulesFor } from "./translate-virtual-hosts.ts";
+import type { Model, PortModel, RuleSet, ServiceModel, Workload } from "./types.ts";
+
+const inboundPort = 15006;
+const anyAddress = "0.0.0.0";
+
+export interface ListenerOptions {
+  name: string;
+  address: string;
+  port: number;
+  filter: Filter;
+  /** Bound as written; otherwise matched against what a connection was made to. */
+  bind: boolean;
+  about?: string;
+}
+
+export function outboundListener(options: ListenerOptions): Listener {
+  return create(ListenerSchema, {
+    name: options.name,
+    address: tcpAddress(options.address, options.port),
+    filterChains: [{ filters: [options.filter] }],
+    trafficDirection: TrafficDirection.OUTBOUND,
+    bindToPort: options.bind,
+    ...(options.about !== undefined && { metadata: istioMetadata({ workload: options.about }) }),
+  });
+}
+
+/** HTTP: one wildcard listener per port, routed by Host. */
+export function httpListener(port: number): Listener {
+  const name = `${anyAddress}_${port}`;
+  return outboundListener({
+    name,
+    address: anyAddress,
+    port,
+    filter: httpManager({ statPrefix: `outbound_${name}`, routes: String(port), edge: false }),
+    bind: false,
+  });
+}
+
+/** TCP: a listener per service address. `ruleSet`: the VirtualService of the host. */
+export function tcpListeners(model: Model, service: ServiceModel, ruleSet: RuleSet | undefined): Listener[] {
+  const listeners: Listener[] = [];
+  for (const port of service.ports) {
+    if (isHttp(port.protocol) || port.protocol === "udp") continue;
+    for (const address of service.addresses) {
+      const filter = tcpFilter(model, service, port, ruleSet);
+      listeners.push(
+        outboundListener({ name: `${address}_${port.port}`, address, port: port.port, filter, bind: false }),
+      );
+    }
+  }
+  return listeners;
+}
+
+/** The first tcp rule for the mesh and this port decides; without one, the service itself. */
+export function tcpFilter(model: Model, service: ServiceModel, port: PortModel, ruleSet: RuleSet | undefined): Filter {
+  const name = outboundName(port.port, "", service.host);
+  const rule = ruleSet?.gateways.has("mesh")
+    ? ruleSet.object.spec?.tcp?.find(
+        ({ match }) =>
+          match === undefined ||
+          match.length === 0 ||
+          match.some(
+            (m) =>
+              (m.port === undefined || m.port === port.port) && (!m.gateways?.length || m.gateways.includes("mesh")),
+          ),
+      )
+    : undefined;
+  const all = rule?.route ?? [];
+  const context = { namespace: ruleSet?.namespace ?? "", listenerPort: port.port };
+  const destinations = (all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0)).map((route) => ({
+    name: clusterOf(model, route.destination, context),
+    weight: route.weight || 1,
+  }));
+  return tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }]);
+}
+
+/** In `ports` mode: a listener per service the kubelet gave this pod a port for. */
+export function portListeners(model: Model, workload: Workload, rules: readonly RuleSet[], mesh: boolean): Listener[] {
+  const listeners: Listener[] = [];
+  for (const [key, localPort] of Object.entries(workload.servicePorts).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const found = servicePortOf(model, key);
+    if (found === undefined || !isVisible(found.service.exportTo, workload.namespace)) continue;
+    const { service, port } = found;
+    const name = `127.0.0.1_${localPort}`;
+    const filter =
+      mesh && isHttp(port.protocol)
+        ? httpManager({ statPrefix: `outbound_${name}`, routes: `${service.host}:${port.port}`, edge: false })
+        : tcpFilter(model, service, port, mesh ? rulesFor(rules, service.host) : undefined);
+    const about = workload.about;
+    listeners.push(outboundListener({ name, address: "127.0.0.1", port: localPort, filter, bind: true, about }));
+  }
+  return listeners;
+}
+
+/** "namespace/service:port" */
+export function servicePortOf(model: Model, key: string): { service: ServiceModel; port: PortModel } | undefined {
+  const [, namespace, name, number] = /^([^/]+)\/([^:]+):(\d+)$/.exec(key) ?? [];
+  const service = model.serviceByHost.get(`${name}.${namespace}.svc.${model.config.clusterDomain}`);
+  const port = service?.ports.find((candidate) => candidate.port === Number(number));
+  return service && port && { service, port };
+}
+
+interface InboundPort {
+  containerPort: number;
+  port: PortModel;
+  service: ServiceModel;
+}
+
+/** Container ports that services lead to; of several services the oldest names the port's protocol. */
+export function inboundPorts(model: Model, workload: Workload): InboundPort[] {
+  const ports = new Map<number, InboundPort>();
+  const services = model.services.filter(
+    ({ namespace, service }) => namespace === workload.namespace && selects(service.spec?.selector, workload.labels),
+  );
+  for (const service of services.sort(byAge))
+    for (const port of service.ports) {
+      if (port.protocol === "udp") continue;
+      const containerPort = containerPortOf(workload, port.targetPort);
+      if (containerPort !== undefined && !ports.has(containerPort))
+        ports.set(containerPort, { containerPort, port, service });
+    }
+  return [...ports.values()].sort((a, b) => a.containerPort - b.containerPort);
+}
+
+const byAge = (a: ServiceModel, b: ServiceModel): number => {
+  const [x, y] = [age(a.service), age(b.service)];
+  return x < y ? -1 : x > y ? 1 : 0;
+};
+const age = (service: Service): string => `${service.metadata.creationTimestamp} ${service.metadata.name}`;
+
+/** An empty selector selects nothing. */
+export const selects = (
+  selector: Readonly<Record<string, string>> | undefined,
+  labels: Readonly<Record<string, string>>,
+): boolean => selector !== undefined && Object.keys(selector).length > 0 && matchesMap(selector, labels);
+
+export function containerPortOf(workload: Workload, targetPort: number | string): number | undefined {
+  if (typeof targetPort === "number") return targetPort;
+  for (const container of workload.pod.spec?.containers ?? [])
+    for (const port of container.ports ?? []) if (port.name === targetPort) return port.containerPort;
+  return undefined;
+}
+
+/** What reaches the workload: a chain per port behind one listener, the clusters they lead to, and the tunnel's end. */
+export function inbound(model: Model, workload: Workload): { listeners: Listener[]; clusters: Cluster[] } {
+  const inPorts = model.config.mode === "ports";
+  const about = istioMetadata({ workload: workload.about });
+  const ports = inboundPorts(model, workload);
+  const clusters = ports.map(({ containerPort, service }) =>
+    inboundCluster(workload, containerPort, service, workload.ip, workload.ports[containerPort] ?? containerPort),
+  );
+  const virtualInbound = create(ListenerSchema, {
+    name: "virtualInbound",
+    address: tcpAddress(workload.ip, inboundPort),
+    filterChains: ports.map(({ containerPort, port }) => ({
+      name: `${workload.ip}_${containerPort}`,
+      filterChainMatch: { destinationPort: containerPort },
+      filters: [inboundFilter(containerPort, port)],
+    })),
+    trafficDirection: TrafficDirection.INBOUND,
+    bindToPort: false,
+    metadata: about,
+  });
+  const sds = (name: string) => ({ name, sdsConfig: adsSource });
+  const terminate = create(ListenerSchema, {
+    name: "connect_terminate",
+    address: tcpAddress(workload.ip, workload.tunnelPort),
+    filterChains: [
+      {
+        filters: [tcpProxy("connect_terminate", [{ name: "virtualInbound", weight: 1 }])],
+        transportSocket: downstreamTls({
+          requireClientCertificate: true,
+          commonTlsContext: {
+            tlsCertificateSdsSecretConfigs: [sds("default")],
+            validationContextType: { case: "validationContextSdsSecretConfig", value: sds("ROOTCA") },
+            alpnProtocols: ["http/1.1"],
+          },
+        }),
+      },
+    ],
+    trafficDirection: TrafficDirection.INBOUND,
+    bindToPort: inPorts,
+    metadata: about,
+  });
+  return { listeners: [virtualInbound, terminate], clusters };
+}
+
+function inboundFilter(containerPort: number, port: PortModel): Filter {
+  const cluster = inboundName(containerPort);
+  if (!isHttp(port.protocol)) return tcpProxy(cluster, [{ name: cluster, weight: 1 }]);
+  const routes = create(RouteConfigurationSchema, {
+    name: cluster,
+    virtualHosts: [
+      {
+        name: `inbound|http|${port.port}`,
+        domains: ["*"],
+        routes: [
+          {
+            name: "default",
+            match: routeMatch(undefined),
+            action: {
+              case: "route",
+              value: { clusterSpecifier: { case: "cluster", value: cluster }, timeout: durationOf(0) },
+            },
+          },
+        ],
+      },
+    ],
+    validateClusters: false,
+  });
+  return httpManager({ statPrefix: `inbound_${containerPort}`, routes, edge: false });
+}

@@ -1,0 +1,262 @@
+// The http rules of a VirtualService → Envoy routes, in order, up to the first that takes everything. Pure.
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import {
+  HeaderValueOption_HeaderAppendAction as Append,
+  type HeaderValueOptionSchema,
+} from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import {
+  RedirectAction_RedirectResponseCode as RedirectCode,
+  type Route,
+  type RouteAction,
+  RouteActionSchema,
+  type RouteMatch,
+  RouteSchema,
+  type WeightedCluster_ClusterWeightSchema,
+} from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { CorsPolicySchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
+import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { parseDurationMs } from "../api/duration.ts";
+import { durationOf, pack, percentOf } from "./envoy.ts";
+import { resolveHost } from "./hosts.ts";
+import { blackHoleName, outboundName } from "./translate-clusters.ts";
+import { appliesTo, isCatchAll, type RouteContext, routeMatch, stringMatcher } from "./translate-match.ts";
+import { defaultRetryPolicy, retryPolicyOf } from "./translate-retries.ts";
+import type { HttpDestination, HttpRule, Model, RuleSet, StringMatch } from "./types.ts";
+
+type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
+type WeightInit = MessageInitShape<typeof WeightedCluster_ClusterWeightSchema>;
+
+/** Routes for one listener port and client. `catchAll`: the last one takes everything. */
+export function httpRoutes(
+  model: Model,
+  rules: RuleSet,
+  context: RouteContext,
+): { routes: Route[]; catchAll: Route | undefined } {
+  const routes: Route[] = [];
+  for (const rule of rules.object.spec?.http ?? []) {
+    if (rule.delegate !== undefined) continue;
+    const matches = rule.match ?? [];
+    if (matches.length === 0) {
+      const catchAll = routeOf(model, rule, rule.name ?? "", routeMatch(undefined), context);
+      return { routes, catchAll };
+    }
+    for (const match of matches) {
+      if (!appliesTo(match, context)) continue;
+      const name = [rule.name, match.name].filter(Boolean).join(".");
+      const route = routeOf(model, rule, name, routeMatch(match), context);
+      if (isCatchAll(match)) return { routes, catchAll: route };
+      routes.push(route);
+    }
+  }
+  return { routes, catchAll: undefined };
+}
+
+/** The route of a service without a VirtualService. */
+export const defaultRoute = (cluster: string): Route =>
+  create(RouteSchema, {
+    name: "default",
+    match: routeMatch(undefined),
+    action: {
+      case: "route",
+      value: {
+        clusterSpecifier: { case: "cluster", value: cluster },
+        timeout: durationOf(0),
+        retryPolicy: defaultRetryPolicy,
+      },
+    },
+  });
+
+function routeOf(model: Model, rule: HttpRule, name: string, match: RouteMatch, context: RouteContext): Route {
+  const headers = headerOperations(rule.headers);
+  const filters: Record<string, Any> = {};
+  const fault = faultOf(rule);
+  if (fault !== undefined) filters["envoy.filters.http.fault"] = fault;
+  if (rule.corsPolicy !== undefined) filters["envoy.filters.http.cors"] = corsOf(rule.corsPolicy);
+  return create(RouteSchema, {
+    name,
+    match,
+    action: actionOf(model, rule, context),
+    ...headers,
+    typedPerFilterConfig: filters,
+  });
+}
+
+function actionOf(model: Model, rule: HttpRule, context: RouteContext): MessageInitShape<typeof RouteSchema>["action"] {
+  if (rule.redirect !== undefined) return { case: "redirect", value: redirectOf(rule.redirect, context) };
+  if (rule.directResponse !== undefined) {
+    const { status, body } = rule.directResponse;
+    const { string: text, bytes } = (body ?? {}) as { string?: string; bytes?: string };
+    const specifier =
+      text !== undefined
+        ? ({ case: "inlineString", value: text } as const)
+        : bytes !== undefined
+          ? ({ case: "inlineBytes", value: Uint8Array.fromBase64(bytes) } as const)
+          : undefined;
+    return { case: "directResponse", value: { status, ...(specifier && { body: { specifier } }) } };
+  }
+  return { case: "route", value: forwardOf(model, rule, context) };
+}
+
+function forwardOf(model: Model, rule: HttpRule, context: RouteContext): RouteAction {
+  const all = rule.route ?? [];
+  // A single destination takes all, whatever its weight; of several, those of weight 0 get nothing.
+  const destinations = all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0);
+  const timeoutMs = rule.timeout === undefined ? 0 : (parseDurationMs(rule.timeout) ?? 0);
+  const retryPolicy = retryPolicyOf(rule.retries);
+  const authority = rule.rewrite?.authority || requestHost(rule.headers);
+  const regexRewrite = rule.rewrite?.uriRegexRewrite;
+  const mirrors = [
+    ...(rule.mirror ? [{ destination: rule.mirror, percentage: rule.mirrorPercentage }] : []),
+    ...(rule.mirrors ?? []),
+  ];
+  return create(RouteActionSchema, {
+    clusterSpecifier: clusterSpecifier(model, destinations, context),
+    timeout: durationOf(timeoutMs),
+    ...(retryPolicy && { retryPolicy }),
+    ...(rule.rewrite?.uri && { prefixRewrite: rule.rewrite.uri }),
+    ...(regexRewrite?.match && {
+      regexRewrite: { pattern: { regex: regexRewrite.match }, substitution: regexRewrite.rewrite ?? "" },
+    }),
+    ...(authority && { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
+    requestMirrorPolicies: mirrors.map(({ destination, percentage }) => ({
+      cluster: clusterOf(model, destination, context),
+      runtimeFraction: { defaultValue: percentOf(percentage?.value ?? 100) },
+    })),
+  });
+}
+
+function clusterSpecifier(
+  model: Model,
+  destinations: readonly HttpDestination[],
+  context: RouteContext,
+): MessageInitShape<typeof RouteActionSchema>["clusterSpecifier"] {
+  // Every weight 0: refused at the door, and if it got in, no destination is the right one.
+  if (destinations.length === 0) return { case: "cluster", value: blackHoleName };
+  const [first] = destinations;
+  const only = destinations.length === 1 && first?.headers === undefined ? first : undefined;
+  if (only) return { case: "cluster", value: clusterOf(model, only.destination, context) };
+  const clusters = destinations.map((destination): WeightInit => {
+    const host = requestHost(destination.headers);
+    return {
+      name: clusterOf(model, destination.destination, context),
+      weight: destinations.length === 1 ? 100 : (destination.weight ?? 0),
+      ...headerOperations(destination.headers),
+      ...(host && { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: host } as const }),
+    };
+  });
+  return { case: "weightedClusters", value: { clusters } };
+}
+
+/** Istio: GetDestinationCluster. Whether the cluster exists shows at the request: 503 NC when it does not. */
+export function clusterOf(
+  model: Model,
+  destination: { host: string; port?: { number?: number }; subset?: string },
+  context: Pick<RouteContext, "namespace" | "listenerPort">,
+): string {
+  const host = resolveHost(destination.host, context.namespace, model.config.clusterDomain);
+  const ports = model.serviceByHost.get(host)?.ports ?? [];
+  const port = destination.port?.number ?? (ports.length === 1 ? ports[0]!.port : context.listenerPort);
+  return outboundName(port, destination.subset ?? "", host);
+}
+
+type HeaderRules = HttpRule["headers"];
+
+const isHostHeader = (name: string): boolean => /^(host|:authority)$/i.test(name);
+
+/** `headers.request.set` of Host is a rewrite of the authority. */
+function requestHost(headers: HeaderRules): string | undefined {
+  for (const [name, value] of Object.entries(headers?.request?.set ?? {})) if (isHostHeader(name)) return value;
+  return undefined;
+}
+
+function headerOperations(headers: HeaderRules) {
+  const values = (map: Record<string, string> | undefined, appendAction: Append): HeaderInit[] =>
+    Object.entries(map ?? {})
+      .filter(([name]) => !isHostHeader(name))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, value]) => ({ header: { key, value }, appendAction }));
+  const request = headers?.request;
+  const response = headers?.response;
+  return {
+    requestHeadersToAdd: [
+      ...values(request?.set, Append.OVERWRITE_IF_EXISTS_OR_ADD),
+      ...values(request?.add, Append.APPEND_IF_EXISTS_OR_ADD),
+    ],
+    requestHeadersToRemove: request?.remove ?? [],
+    responseHeadersToAdd: [
+      ...values(response?.set, Append.OVERWRITE_IF_EXISTS_OR_ADD),
+      ...values(response?.add, Append.APPEND_IF_EXISTS_OR_ADD),
+    ],
+    responseHeadersToRemove: response?.remove ?? [],
+  };
+}
+
+const redirectCodes: Readonly<Record<number, RedirectCode>> = {
+  301: RedirectCode.MOVED_PERMANENTLY,
+  302: RedirectCode.FOUND,
+  303: RedirectCode.SEE_OTHER,
+  307: RedirectCode.TEMPORARY_REDIRECT,
+  308: RedirectCode.PERMANENT_REDIRECT,
+};
+
+function redirectOf(redirect: NonNullable<HttpRule["redirect"]>, context: RouteContext) {
+  const { uri, authority, scheme, port, derivePort, redirectCode } = redirect as {
+    uri?: string;
+    authority?: string;
+    scheme?: string;
+    port?: number;
+    derivePort?: string;
+    redirectCode?: number;
+  };
+  const portRedirect = port ?? (derivePort === "FROM_REQUEST_PORT" ? context.listenerPort : 0);
+  return {
+    hostRedirect: authority ?? "",
+    portRedirect,
+    responseCode: redirectCodes[redirectCode ?? 301] ?? RedirectCode.MOVED_PERMANENTLY,
+    ...(uri && { pathRewriteSpecifier: { case: "pathRedirect", value: uri } as const }),
+    ...(scheme && { schemeRewriteSpecifier: { case: "schemeRedirect", value: scheme } as const }),
+  };
+}
+
+/** An omitted percentage injects nothing. */
+function faultOf(rule: HttpRule): Any | undefined {
+  const delay = rule.fault?.delay as { fixedDelay?: string; percentage?: { value?: number } } | undefined;
+  const abort = rule.fault?.abort as
+    | { httpStatus?: number; grpcStatus?: string; percentage?: { value?: number } }
+    | undefined;
+  const delayMs = delay?.fixedDelay === undefined ? undefined : parseDurationMs(delay.fixedDelay);
+  const hasDelay = delayMs !== undefined && (delay?.percentage?.value ?? 0) > 0;
+  const hasAbort = abort?.httpStatus !== undefined && (abort.percentage?.value ?? 0) > 0;
+  if (!hasDelay && !hasAbort) return undefined;
+  return pack(HTTPFaultSchema, {
+    ...(hasDelay && {
+      delay: {
+        faultDelaySecifier: { case: "fixedDelay", value: durationOf(delayMs) },
+        percentage: percentOf(delay!.percentage!.value!),
+      },
+    }),
+    ...(hasAbort && {
+      abort: {
+        errorType: { case: "httpStatus", value: abort.httpStatus! },
+        percentage: percentOf(abort.percentage!.value!),
+      },
+    }),
+  });
+}
+
+function corsOf(cors: NonNullable<HttpRule["corsPolicy"]>): Any {
+  const maxAgeMs = cors.maxAge === undefined ? undefined : parseDurationMs(cors.maxAge);
+  const origins = (cors.allowOrigins ?? []).map((origin) => stringMatcher(origin as StringMatch));
+  return pack(CorsPolicySchema, {
+    allowOriginStringMatch: origins.filter((matcher) => matcher !== undefined),
+    allowMethods: (cors.allowMethods ?? []).join(","),
+    allowHeaders: (cors.allowHeaders ?? []).join(","),
+    exposeHeaders: (cors.exposeHeaders ?? []).join(","),
+    maxAge: maxAgeMs === undefined ? "" : String(Math.round(maxAgeMs / 1000)),
+    ...(cors.allowCredentials !== undefined && { allowCredentials: cors.allowCredentials }),
+    forwardNotMatchingPreflights: cors.unmatchedPreflights !== "IGNORE",
+    filterEnabled: { defaultValue: percentOf(100) },
+  });
+}

@@ -1,0 +1,184 @@
+// What a sidecar's HTTP listeners route by: one route configuration per port, one virtual host per service. Pure.
+
+import { create } from "@bufbuild/protobuf";
+import {
+  type Route,
+  RouteSchema,
+  type VirtualHost,
+  VirtualHostSchema,
+} from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { durationOf } from "./envoy.ts";
+import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
+import { isHttp } from "./model.ts";
+import { outboundName, passthroughName } from "./translate-clusters.ts";
+import type { RouteContext } from "./translate-match.ts";
+import { routeMatch } from "./translate-match.ts";
+import { defaultRoute, httpRoutes } from "./translate-routes.ts";
+import type { Model, RuleSet, ServiceModel } from "./types.ts";
+
+/** Whom the routes are for. */
+export interface Client {
+  namespace: string;
+  labels: Readonly<Record<string, string>>;
+}
+
+/** Hosts outside the mesh that only a VirtualService knows are served on this port (Istio). */
+const unknownHostsPort = 80;
+
+export const visibleServices = (model: Model, namespace: string): ServiceModel[] =>
+  model.services.filter((service) => isVisible(service.exportTo, namespace));
+
+/** Ports on which sidecars of a namespace listen for HTTP. */
+export function httpPorts(services: readonly ServiceModel[]): number[] {
+  const ports = new Set<number>();
+  for (const service of services) for (const port of service.ports) if (isHttp(port.protocol)) ports.add(port.port);
+  return [...ports].sort((a, b) => a - b);
+}
+
+/** The VirtualServices a sidecar of this namespace obeys, oldest first. */
+export const meshRules = (model: Model, namespace: string): RuleSet[] =>
+  model.ruleSets.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
+
+/** The most specific host wins, then the oldest VirtualService: in the mesh they do not merge. */
+export function rulesFor(rules: readonly RuleSet[], host: string): RuleSet | undefined {
+  let best: { pattern: string; rules: RuleSet } | undefined;
+  for (const candidate of rules)
+    for (const pattern of candidate.hosts)
+      if (hostCovers(pattern, host) && (best === undefined || compareSpecificity(pattern, best.pattern) < 0))
+        if (best === undefined || pattern !== best.pattern) best = { pattern, rules: candidate };
+  return best?.rules;
+}
+
+/** Remembers virtual hosts as long as the Service stays the same object. */
+export type HostMemo = (service: ServiceModel, key: string, make: () => VirtualHost) => VirtualHost;
+
+export function sidecarRoutes(
+  model: Model,
+  services: readonly ServiceModel[],
+  rules: readonly RuleSet[],
+  client: Client,
+  port: number,
+  memo: HostMemo,
+): RouteConfiguration {
+  const hosts: VirtualHost[] = [];
+  const known = new Set<string>();
+  for (const service of services) {
+    if (!service.ports.some((p) => p.port === port && isHttp(p.protocol))) continue;
+    const ruleSet = rulesFor(rules, service.host);
+    // Rules also depend on the services they lead to, so only hosts without any are remembered.
+    hosts.push(
+      ruleSet === undefined
+        ? memo(service, `${client.namespace}|${port}`, () =>
+            serviceHost(model, service, undefined, client, port, false),
+          )
+        : serviceHost(model, service, ruleSet, client, port, false),
+    );
+    known.add(service.host);
+  }
+  if (port === unknownHostsPort) hosts.push(...unknownHosts(model, rules, known, client, port));
+  return create(RouteConfigurationSchema, {
+    name: String(port),
+    virtualHosts: [...hosts, allowAny],
+    validateClusters: false,
+    ignorePortInHostMatching: false,
+  });
+}
+
+/** In `ports` mode a listener belongs to one service, whatever the Host header says. */
+export function singleServiceRoutes(
+  model: Model,
+  service: ServiceModel,
+  rules: readonly RuleSet[],
+  client: Client,
+  port: number,
+): RouteConfiguration {
+  return create(RouteConfigurationSchema, {
+    name: `${service.host}:${port}`,
+    virtualHosts: [serviceHost(model, service, rulesFor(rules, service.host), client, port, true)],
+    validateClusters: false,
+  });
+}
+
+function serviceHost(
+  model: Model,
+  service: ServiceModel,
+  ruleSet: RuleSet | undefined,
+  client: Client,
+  port: number,
+  anyDomain: boolean,
+): VirtualHost {
+  const cluster = outboundName(port, "", service.host);
+  return create(VirtualHostSchema, {
+    name: `${service.host}:${port}`,
+    domains: anyDomain ? ["*"] : domainsOf(service, client.namespace, port),
+    routes: ruleSet?.object.spec?.http?.length ? ruleRoutes(model, ruleSet, client, port) : [defaultRoute(cluster)],
+    includeRequestAttemptCount: true,
+  });
+}
+
+function ruleRoutes(model: Model, ruleSet: RuleSet, client: Client, port: number): Route[] {
+  const context: RouteContext = {
+    namespace: ruleSet.namespace,
+    gateways: new Set(["mesh"]),
+    listenerPort: port,
+    clientLabels: client.labels,
+    clientNamespace: client.namespace,
+  };
+  const { routes, catchAll } = httpRoutes(model, ruleSet, context);
+  return catchAll ? [...routes, catchAll] : routes;
+}
+
+/** Every way a client may write the service, each also with the port (Istio: generateVirtualHostDomains). */
+export function domainsOf(service: ServiceModel, clientNamespace: string, port: number): string[] {
+  const { name, namespace, host, addresses } = service;
+  const names = [host];
+  if (clientNamespace === namespace) names.push(name);
+  names.push(`${name}.${namespace}`, `${name}.${namespace}.svc`, ...addresses);
+  return names.flatMap((domain) => [domain, `${domain.includes(":") ? `[${domain}]` : domain}:${port}`]);
+}
+
+function unknownHosts(
+  model: Model,
+  rules: readonly RuleSet[],
+  known: ReadonlySet<string>,
+  client: Client,
+  port: number,
+): VirtualHost[] {
+  const hosts: VirtualHost[] = [];
+  const seen = new Set<string>();
+  for (const ruleSet of rules) {
+    if (!ruleSet.object.spec?.http?.length) continue;
+    for (const host of ruleSet.hosts) {
+      // "*" would take what is to pass through; services have hosts of their own.
+      if (host === "*" || seen.has(host) || known.has(host) || model.serviceByHost.has(host)) continue;
+      seen.add(host);
+      hosts.push(
+        create(VirtualHostSchema, {
+          name: `${host}:${port}`,
+          domains: [host, `${host}:${port}`],
+          routes: ruleRoutes(model, ruleSet, client, port),
+          includeRequestAttemptCount: true,
+        }),
+      );
+    }
+  }
+  return hosts;
+}
+
+/** Istio's ALLOW_ANY: what no service is known for goes where it wanted to go. */
+const allowAny: VirtualHost = create(VirtualHostSchema, {
+  name: "allow_any",
+  domains: ["*"],
+  routes: [
+    create(RouteSchema, {
+      name: "allow_any",
+      match: routeMatch(undefined),
+      action: {
+        case: "route",
+        value: { clusterSpecifier: { case: "cluster", value: passthroughName }, timeout: durationOf(0) },
+      },
+    }),
+  ],
+  includeRequestAttemptCount: true,
+});

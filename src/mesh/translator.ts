@@ -1,0 +1,222 @@
+// The whole translation: objects → model → a snapshot per xDS node id, made on demand and kept while its inputs last.
+
+import type { Certificate } from "../identity/authority.ts";
+import { type Snapshot, typeUrls } from "../xds/types.ts";
+import { createInterner, createMemo, type Group, groupOf, joinGroups, stable } from "./memo.ts";
+import { buildModel, createModelMemo, isHttp } from "./model.ts";
+import {
+  createHostMemo,
+  endpoints,
+  group,
+  outboundClusters,
+  outboundListeners,
+  outboundRoutes,
+  type Pass,
+  rulesOf,
+} from "./outbound.ts";
+import { blackHoleCluster, passthroughCluster } from "./translate-clusters.ts";
+import { gatewayResources } from "./translate-gateways.ts";
+import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
+import { nodeWorkloads, ownListeners, plainClusters, plainListeners } from "./translate-nodes.ts";
+import { credentialSecret, rootsSecret, workloadSecret } from "./translate-secrets.ts";
+import { singleServiceRoutes } from "./translate-virtual-hosts.ts";
+import type { MeshConfig, MeshObjects, Model, Workload } from "./types.ts";
+
+export interface Translator {
+  /** Takes over a new state of the objects. */
+  update(objects: MeshObjects): void;
+  readonly model: Model;
+  /** What the node is to be told; undefined when no such pod or node is known. */
+  snapshot(nodeId: string): Snapshot | undefined;
+}
+
+/** Answers the workload's certificate when it is there. */
+export type CertificateOf = (spiffeId: string) => Certificate | undefined;
+
+export const noObjects: MeshObjects = {
+  namespaces: [],
+  nodes: [],
+  pods: [],
+  services: [],
+  endpointSlices: [],
+  secrets: [],
+  gateways: [],
+  virtualServices: [],
+  destinationRules: [],
+};
+
+export function createTranslator(options: {
+  config: MeshConfig;
+  rootsPem: string;
+  certificateOf: CertificateOf;
+}): Translator {
+  const { config, certificateOf } = options;
+  const modelMemo = createModelMemo();
+  const kept = { memo: createMemo(), hostMemo: createHostMemo(), interner: createInterner() };
+  const state = (objects: MeshObjects): Pass => {
+    const model = buildModel(objects, config, modelMemo);
+    const localities = model.nodes.map(({ metadata }) => `${metadata.name}:${localityText(metadata.labels)}`).join();
+    return { ...kept, objects, model, localities };
+  };
+  let pass = state(noObjects);
+  const fixed: Fixed = {
+    clusters: group(pass, typeUrls.cluster, [blackHoleCluster, passthroughCluster]),
+    roots: group(pass, typeUrls.secret, [rootsSecret(options.rootsPem)]),
+    certificateOf,
+  };
+  return {
+    get model() {
+      return pass.model;
+    },
+    update(next) {
+      pass = state(unchangedKept(pass.objects, next));
+    },
+    snapshot(nodeId) {
+      const [role, ip, name] = nodeId.split("~");
+      if (role === "node" && ip && name) return nodeSnapshot(pass, fixed, name, ip);
+      const workload = pass.model.workloadByNodeId.get(nodeId);
+      if (workload === undefined) return undefined;
+      return workload.gateway ? routerSnapshot(pass, fixed, workload) : sidecarSnapshot(pass, fixed, workload);
+    },
+  };
+}
+
+interface Fixed {
+  clusters: Group;
+  roots: Group;
+  certificateOf: CertificateOf;
+}
+
+function unchangedKept(previous: MeshObjects, next: MeshObjects): MeshObjects {
+  const kinds = Object.keys(next) as (keyof MeshObjects)[];
+  const lists = kinds.map((kind) => [kind, stable<unknown>(previous[kind], next[kind])]);
+  return Object.fromEntries(lists) as unknown as MeshObjects;
+}
+
+const localityText = (labels: Readonly<Record<string, string>> | undefined): string =>
+  ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"]
+    .map((label) => labels?.[label] ?? "")
+    .join("/");
+
+function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
+  const { memo, model, objects } = pass;
+  const { namespace, key } = workload;
+  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, objects.services], () => {
+    const own = inbound(model, workload);
+    return {
+      clusters: group(pass, typeUrls.cluster, own.clusters),
+      listeners: group(pass, typeUrls.listener, own.listeners),
+    };
+  });
+  const outbound =
+    model.config.mode === "ports"
+      ? portOutbound(pass, workload)
+      : {
+          listeners: outboundListeners(pass, namespace),
+          routes: outboundRoutes(pass, { namespace, labels: workload.labels }),
+        };
+  return {
+    resources: {
+      [typeUrls.cluster]: joinGroups(outboundClusters(pass, namespace), fixed.clusters, clusters),
+      [typeUrls.endpoint]: endpoints(pass, namespace, true),
+      [typeUrls.listener]: joinGroups(outbound.listeners, listeners),
+      [typeUrls.route]: outbound.routes,
+      [typeUrls.secret]: secrets(pass, fixed, workload, []),
+    },
+  };
+}
+
+/** In `ports` mode a sidecar listens where the kubelet told its pod. */
+function portOutbound(pass: Pass, workload: Workload): { listeners: Group; routes: Group } {
+  const { memo, model, objects } = pass;
+  const inputs = [workload, objects.services, objects.virtualServices];
+  return memo.get(`ports|${workload.key}`, inputs, () => {
+    const client = { namespace: workload.namespace, labels: workload.labels };
+    const rules = rulesOf(pass, workload.namespace);
+    const routes = Object.keys(workload.servicePorts).flatMap((key) => {
+      const found = servicePortOf(model, key);
+      if (found === undefined || !isHttp(found.port.protocol)) return [];
+      return [singleServiceRoutes(model, found.service, rules, client, found.port.port)];
+    });
+    return {
+      listeners: group(pass, typeUrls.listener, portListeners(model, workload, rules, true)),
+      routes: group(pass, typeUrls.route, routes),
+    };
+  });
+}
+
+function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
+  const { memo, model, objects } = pass;
+  const inputs = [workload, objects.services, objects.virtualServices, objects.gateways];
+  const own = memo.get(`gateway|${workload.key}`, inputs, () => {
+    const made = gatewayResources(model, workload);
+    return {
+      listeners: group(pass, typeUrls.listener, made.listeners),
+      routes: group(pass, typeUrls.route, made.routes),
+      credentials: made.credentials,
+    };
+  });
+  return {
+    resources: {
+      [typeUrls.cluster]: joinGroups(outboundClusters(pass, workload.namespace), fixed.clusters),
+      [typeUrls.endpoint]: endpoints(pass, workload.namespace, true),
+      [typeUrls.listener]: own.listeners,
+      [typeUrls.route]: own.routes,
+      [typeUrls.secret]: secrets(pass, fixed, workload, own.credentials),
+    },
+  };
+}
+
+function secrets(pass: Pass, fixed: Fixed, workload: Workload, credentials: readonly string[]): Group {
+  const { memo, model, objects } = pass;
+  const certificate = fixed.certificateOf(workload.identity);
+  const own = memo.get(`secret|${workload.identity}`, [certificate], () =>
+    group(pass, typeUrls.secret, certificate ? [workloadSecret(certificate)] : []),
+  );
+  const named = credentials.filter((name) => name.startsWith("kubernetes://"));
+  const others = memo.get(`credentials|${workload.key}`, [objects.secrets, ...named], () =>
+    group(
+      pass,
+      typeUrls.secret,
+      named.flatMap((name) => credentialSecret(model, name, workload.namespace) ?? []),
+    ),
+  );
+  return joinGroups(own, fixed.roots, others);
+}
+
+function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snapshot {
+  const { memo, model, objects } = pass;
+  const plain = memo.get("plain", [objects.services], () => plainResources(pass));
+  const inputs = [objects.pods, objects.namespaces];
+  const workloads = memo.get(`workloads|${name}`, inputs, () =>
+    group(pass, typeUrls.workload, nodeWorkloads(model, name)),
+  );
+  const found = model.nodeByName.get(name);
+  const own = memo.get(`own|${name}|${ip}`, [found, objects.services, ...inputs], () =>
+    group(pass, typeUrls.listener, found ? ownListeners(model, found, ip) : []),
+  );
+  return {
+    resources: {
+      [typeUrls.cluster]: joinGroups(plain.clusters, fixed.clusters),
+      [typeUrls.endpoint]: endpoints(pass, "", false),
+      [typeUrls.listener]: joinGroups(plain.listeners, own),
+      [typeUrls.workload]: workloads,
+    },
+  };
+}
+
+/** In `ports` mode there are no service addresses to listen on. */
+function plainResources({ memo, model, interner }: Pass): { clusters: Group; listeners: Group } {
+  const clusters = model.services.flatMap((service) =>
+    memo.get(`plain-cluster|${service.host}`, [service.service], () =>
+      plainClusters(service).map((cluster) => interner.named(typeUrls.cluster, cluster)),
+    ),
+  );
+  const listening = model.config.mode === "ports" ? [] : model.services;
+  const listeners = listening.flatMap((service) =>
+    memo.get(`plain-listener|${service.host}`, [service.service], () =>
+      plainListeners(service).map((listener) => interner.named(typeUrls.listener, listener)),
+    ),
+  );
+  return { clusters: groupOf(clusters), listeners: groupOf(listeners) };
+}

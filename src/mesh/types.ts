@@ -1,0 +1,150 @@
+// Contracts of the mesh room: the objects it reads and the model the translators share.
+
+import type {
+  DestinationRule,
+  EndpointSlice,
+  Gateway,
+  Namespace,
+  Node,
+  Pod,
+  Secret,
+  Service,
+  VirtualService,
+} from "../api/types.ts";
+
+/** An immutable snapshot of everything the translation reads. */
+export interface MeshObjects {
+  namespaces: readonly Namespace[];
+  nodes: readonly Node[];
+  pods: readonly Pod[];
+  services: readonly Service[];
+  endpointSlices: readonly EndpointSlice[];
+  /** Of type kubernetes.io/tls only. */
+  secrets: readonly Secret[];
+  gateways: readonly Gateway[];
+  virtualServices: readonly VirtualService[];
+  destinationRules: readonly DestinationRule[];
+}
+
+export interface MeshConfig {
+  mode: "namespaces" | "ports";
+  clusterDomain: string;
+  trustDomain: string;
+  rootNamespace: string;
+}
+
+/** What the port's name or appProtocol says (Istio, "Protocol selection"); tcp when they say nothing. */
+export type Protocol = "http" | "http2" | "grpc" | "tcp" | "tls" | "udp";
+
+export interface PortModel {
+  name: string;
+  port: number;
+  /** A container port number, or the name of one. */
+  targetPort: number | string;
+  protocol: Protocol;
+  nodePort: number | undefined;
+}
+
+export interface ServiceModel {
+  service: Service;
+  namespace: string;
+  name: string;
+  /** name.namespace.svc.<domain> */
+  host: string;
+  /** Cluster IPs; none for headless services. */
+  addresses: readonly string[];
+  ports: readonly PortModel[];
+  /** Namespaces that may see it; undefined: all. */
+  exportTo: ReadonlySet<string> | undefined;
+  slices: readonly EndpointSlice[];
+}
+
+/** A pod with an address. */
+export interface Workload {
+  pod: Pod;
+  key: string;
+  namespace: string;
+  name: string;
+  ip: string;
+  nodeName: string;
+  labels: Readonly<Record<string, string>>;
+  /** SPIFFE id. */
+  identity: string;
+  /** Has a virtual sidecar. */
+  injected: boolean;
+  /** Is a gateway (image: auto). */
+  gateway: boolean;
+  /** xDS node id; empty when it gets no configuration of its own. */
+  nodeId: string;
+  /** "<workload>;<namespace>;<canonical service>;<canonical revision>;<cluster id>" */
+  about: string;
+  /** In `ports` mode: container port → the port it was given. */
+  ports: Readonly<Record<string, number>>;
+  tunnelPort: number;
+  /** In `ports` mode: "namespace/service:port" → port of the listener. */
+  servicePorts: Readonly<Record<string, number>>;
+}
+
+/** A VirtualService with its names resolved. */
+export interface RuleSet {
+  object: VirtualService;
+  key: string;
+  namespace: string;
+  /** Fully qualified, lower case. */
+  hosts: readonly string[];
+  /** "mesh" or "namespace/name". */
+  gateways: ReadonlySet<string>;
+  exportTo: ReadonlySet<string> | undefined;
+}
+
+/** A DestinationRule with its host resolved. */
+export interface Policy {
+  object: DestinationRule;
+  namespace: string;
+  host: string;
+  exportTo: ReadonlySet<string> | undefined;
+}
+
+export interface Model {
+  config: MeshConfig;
+  services: readonly ServiceModel[];
+  serviceByHost: ReadonlyMap<string, ServiceModel>;
+  workloads: readonly Workload[];
+  workloadByKey: ReadonlyMap<string, Workload>;
+  workloadByNodeId: ReadonlyMap<string, Workload>;
+  /** Oldest first, as precedence wants it. */
+  ruleSets: readonly RuleSet[];
+  /** Oldest first, by their resolved host; those with a wildcard under "*". */
+  policiesByHost: ReadonlyMap<string, readonly Policy[]>;
+  gateways: readonly Gateway[];
+  nodes: readonly Node[];
+  nodeByName: ReadonlyMap<string, Node>;
+  /** By "namespace/name". */
+  secrets: ReadonlyMap<string, Secret>;
+}
+
+/** Something a user configured that is not carried out as written. */
+export interface Problem {
+  object: { apiVersion: string; kind: string; metadata: Gateway["metadata"] };
+  /** CamelCase, stable: the reason of the Event. */
+  reason: string;
+  /** JSON path of the field. */
+  field: string;
+  message: string;
+}
+
+export type VirtualServiceSpec = NonNullable<VirtualService["spec"]>;
+export type HttpRule = NonNullable<VirtualServiceSpec["http"]>[number];
+export type HttpMatch = NonNullable<HttpRule["match"]>[number];
+export type HttpDestination = NonNullable<HttpRule["route"]>[number];
+export type DestinationRuleSpec = NonNullable<DestinationRule["spec"]>;
+export type TrafficPolicy = NonNullable<DestinationRuleSpec["trafficPolicy"]>;
+export type Subset = NonNullable<DestinationRuleSpec["subsets"]>[number];
+export type GatewayServer = NonNullable<NonNullable<Gateway["spec"]>["servers"]>[number];
+
+/** networking.istio.io StringMatch; all absent: the header or parameter is present. */
+export interface StringMatch {
+  exact?: string;
+  prefix?: string;
+  regex?: string;
+}
