@@ -59,7 +59,7 @@ async function start(
     volumesDir: join(stateDir, "shared"),
     dns: undefined,
     clusterDomain: "cluster.local",
-    tls: undefined,
+    server: undefined,
     backOffInitialMs: 300,
     clock,
     random: systemRandom,

@@ -48,7 +48,7 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   };
   await cleanedUp;
   const dns = await startDns(options, zone, machineDns);
-  const server = await startApi(options, workers, metrics);
+  const server = startApi(options, workers, metrics);
   const agent = startNodeAgent(options, facts, server?.port);
   const podInformer = createInformer(options, pods, { fieldSelector: `spec.nodeName=${nodeName}` });
   const running = metrics.gauge("kubelet_running_pods", "Pods this kubelet takes care of");
@@ -136,19 +136,14 @@ function startDns(
   });
 }
 
-const kubeletPort = 10_250;
-
-async function startApi(
+function startApi(
   options: KubeletOptions,
   workers: Map<string, PodWorker>,
   metrics: Metrics,
-): Promise<KubeletServer | undefined> {
-  const { tls, runtime, serverPort } = options;
-  if (tls === undefined) return undefined;
-  const port = serverPort ?? (runtime.mode === "ports" ? await runtime.freePort() : kubeletPort);
+): KubeletServer | undefined {
+  if (options.server === undefined) return undefined;
   return startServer({
-    ...tls,
-    port,
+    ...options.server,
     host: options.nodeIp,
     clock: options.clock,
     metrics,

@@ -49,10 +49,11 @@ export interface KubeletOptions {
   /** Absent: pods keep the machine's resolver and no server runs. */
   dns: DnsOptions | undefined;
   clusterDomain: string;
-  /** For the kubelet's own HTTPS API; a client certificate of `clientCaPem` is required. Absent: it is not served. */
-  tls: { certPem: string; keyPem: string; clientCaPem: string } | undefined;
-  /** Where it is served; when absent 10250, in ports mode a free port. The node's status tells. */
-  serverPort?: number;
+  /**
+   * The kubelet's own HTTPS API: a client certificate of `clientCaPem` is required. Port 0: any free one; the node's status
+   * tells which. Absent: it is not served.
+   */
+  server: { port: number; certPem: string; keyPem: string; clientCaPem: string } | undefined;
   /** First wait after a second crash or failed pull; Kubernetes' 10,000 when absent. Doubles up to 30 times this. */
   backOffInitialMs?: number;
   /** Of a node that registers for the first time; later they are the administrator's. */
