@@ -23,7 +23,13 @@ export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
       workingDir: config.stateDir,
     },
   };
-  return { ...builtIn, ...config.images };
+  // The user's commands find the programs that a shell here finds, and Bun.
+  const path = `${process.env["PATH"] ?? "/usr/bin:/bin"}:${join(config.projectRoot, "node_modules/.bin")}`;
+  const own = Object.entries(config.images).map(([name, entry]) => [
+    name,
+    { ...entry, env: { PATH: path, ...entry.env } },
+  ]);
+  return { ...builtIn, ...Object.fromEntries(own) };
 }
 
 /** How a process of meshbed itself is started. */
