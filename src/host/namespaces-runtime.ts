@@ -156,7 +156,7 @@ async function startContainer(context: Context, pod: PodNetworkSpec, spec: Conta
     throw error instanceof MeshbedError ? error : failed(messageOf(error));
   }
   // Every process of the container is gone when its init is, so the streams end too.
-  const exited = Promise.all([ended, pumpOutput(child, reader.output).catch(() => {})]).then(([status]) => {
+  const exited = Promise.all([ended, pumpOutput(child, reader.output, clock)]).then(([status]) => {
     reader.ended();
     log.close();
     discard();

@@ -18,14 +18,19 @@ export interface ProcessSpec {
   output: string | Output | "inherit" | "ignore";
   /** "pipe": the child may take its end of file as the parent's death. */
   stdin?: "ignore" | "pipe";
-  /** The kernel kills the process with SIGKILL when its parent ends in any way. Default true. */
-  dieWithParent?: boolean;
+  /**
+   * What is killed with SIGKILL when this process ends in any way: the child, by the kernel ("process", the default),
+   * or its whole process group, by a small shell that watches a pipe ("group"; takes standard input away).
+   */
+  dieWithParent?: "process" | "group" | "never";
 }
 
 export interface RunningProcess {
   readonly pid: number;
   readonly startedAtMs: number;
   readonly exited: Promise<ExitStatus>;
+  /** Resolves when all output has been handed to the callback, at most shortly after `exited`. */
+  readonly outputEnded: Promise<void>;
   /** SIGKILL goes to the whole process group, anything else to the process alone. Harmless after its end. */
   kill(signal: StopSignal): void;
   /** SIGTERM, and SIGKILL to the whole group when `graceMs` have passed. */
@@ -63,14 +68,19 @@ export function toolPath(name: string): string {
 /** The environment for shell scripts of this room. */
 export const toolEnv: Readonly<Record<string, string>> = { PATH: searchPath, LC_ALL: "C" };
 
-/** Kills the process group when standard input ends; stands in for pdeathsig where the system has none. */
+/** Kills the process group when standard input ends. */
 const watcher = 'exec 3<&0 </dev/null; { read _ <&3; kill -KILL 0; } & exec 3<&-; exec "$@"';
 
-/** The argv that dies with its parent, and whether it needs a pipe on standard input held open for that. */
-export function boundToParent(argv: readonly string[]): { argv: string[]; needsPipe: boolean } {
+/** The command to spawn and what its standard input must be. */
+function commandOf(spec: ProcessSpec): { argv: readonly string[]; stdin: "pipe" | "ignore" } {
+  const stdin = spec.stdin ?? "ignore";
+  const bound = spec.dieWithParent ?? "process";
   const setpriv = process.platform === "linux" ? findTool("setpriv") : null;
-  if (setpriv) return { argv: [setpriv, "--pdeathsig", "KILL", "--", ...argv], needsPipe: false };
-  return { argv: ["/bin/sh", "-c", watcher, "sh", ...argv], needsPipe: true };
+  if (bound === "never") return { argv: spec.argv, stdin };
+  if (bound === "process" && setpriv) return { argv: [setpriv, "--pdeathsig", "KILL", "--", ...spec.argv], stdin };
+  // Whoever asked for a pipe watches it itself.
+  if (stdin === "pipe") return { argv: spec.argv, stdin };
+  return { argv: ["/bin/sh", "-c", watcher, "sh", ...spec.argv], stdin: "pipe" };
 }
 
 export const signalNumbers: Readonly<Record<string, number>> = {
@@ -108,25 +118,21 @@ export function signalProcess(pid: number, signal: StopSignal): void {
   }
 }
 
-/** Hands each chunk of the process's output on; resolves when both streams have ended. */
-export async function pumpOutput(child: Subprocess, output: Output): Promise<void> {
+/** A process that left its group may keep the streams open for good; nobody waits longer for it. */
+const outputGraceMs = 250;
+
+/** Hands each chunk of the process's output on; resolves when both streams have ended, or soon after the process. */
+export async function pumpOutput(child: Subprocess, output: Output, clock: Clock): Promise<void> {
   const pump = async (stream: ReadableStream<Uint8Array>, name: "stdout" | "stderr") => {
     for await (const chunk of stream) output(chunk, name);
   };
-  await Promise.all([
+  const ended = Promise.allSettled([
     pump(child.stdout as ReadableStream<Uint8Array>, "stdout"),
     pump(child.stderr as ReadableStream<Uint8Array>, "stderr"),
   ]);
-}
-
-/** The command to spawn and what its standard input must be. */
-function commandOf(spec: ProcessSpec): { argv: readonly string[]; stdin: "pipe" | "ignore" } {
-  const stdin = spec.stdin ?? "ignore";
-  if (spec.dieWithParent === false) return { argv: spec.argv, stdin };
-  const bound = boundToParent(spec.argv);
-  if (!bound.needsPipe) return { argv: bound.argv, stdin };
-  // Whoever asked for a pipe watches it itself.
-  return { argv: stdin === "pipe" ? spec.argv : bound.argv, stdin: "pipe" };
+  const abort = new AbortController();
+  await Promise.race([ended, child.exited.then(() => clock.sleep(outputGraceMs, abort.signal))]);
+  abort.abort();
 }
 
 /**
@@ -168,7 +174,7 @@ export function startProcess(spec: ProcessSpec, clock: Clock): RunningProcess {
     if (logFile !== undefined) closeSync(logFile);
   }
   const { pid } = child;
-  if (toCallback) void pumpOutput(child, output).catch(() => {});
+  const outputEnded = toCallback ? pumpOutput(child, output, clock) : exited.then(() => {});
   const kill = (signal: StopSignal) => {
     if (alive) signalProcess(signal === "SIGKILL" ? -pid : pid, signal);
   };
@@ -176,6 +182,7 @@ export function startProcess(spec: ProcessSpec, clock: Clock): RunningProcess {
     pid,
     startedAtMs: clock.now(),
     exited,
+    outputEnded,
     kill,
     closeStdin: () => void (child.stdin as FileSink | undefined)?.end(),
     async stop(graceMs) {
@@ -190,48 +197,57 @@ export function startProcess(spec: ProcessSpec, clock: Clock): RunningProcess {
 
 export interface CommandResult {
   code: number;
-  /** Both streams, cut at `outputBytesMax`. */
+  /** Both streams, cut at 64 KiB. */
   output: string;
   timedOut: boolean;
 }
 
-/**
- * Runs a command to its end; past `timeoutMs` its whole group is killed.
- * The result waits for the command, not for background children that keep its output open.
- */
-export async function runCommand(
-  argv: readonly string[],
-  options: {
-    input?: string;
-    env?: Readonly<Record<string, string>>;
-    timeoutMs?: number;
-    outputBytesMax?: number;
-    clock: Clock;
-  },
-): Promise<CommandResult> {
-  const outputBytesMax = options.outputBytesMax ?? 64 * 1024;
+export interface CommandOptions {
+  clock: Clock;
+  /** On standard input. */
+  input?: string;
+  /** The whole environment; a plain one with a full PATH when absent. */
+  env?: Readonly<Record<string, string>>;
+  cwd?: string;
+  timeoutMs?: number;
+}
+
+const commandOutputBytesMax = 64 * 1024;
+
+function spawnCommand(argv: readonly string[], { input, env, cwd }: CommandOptions): Subprocess | string {
+  try {
+    return Bun.spawn([...argv], {
+      stdin: input === undefined ? "ignore" : new Blob([input]),
+      stdout: "pipe",
+      stderr: "pipe",
+      detached: true,
+      env: env ?? toolEnv,
+      ...(cwd !== undefined && { cwd }),
+    });
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/** Runs a command to its end; past `timeoutMs` its whole group is killed. A program that does not exist gives code 127. */
+export async function runCommand(argv: readonly string[], options: CommandOptions): Promise<CommandResult> {
+  const { clock, timeoutMs } = options;
+  const child = spawnCommand(argv, options);
+  if (typeof child === "string") return { code: 127, output: child, timedOut: false };
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   let timedOut = false;
-  const child = Bun.spawn([...argv], {
-    stdin: options.input === undefined ? "ignore" : new Blob([options.input]),
-    stdout: "pipe",
-    stderr: "pipe",
-    detached: true,
-    env: options.env ?? toolEnv,
-  });
-  const ended = pumpOutput(child, (chunk) => {
-    const kept = chunk.subarray(0, Math.max(0, outputBytesMax - sizeBytes));
+  const keep = (chunk: Uint8Array) => {
+    const kept = chunk.subarray(0, Math.max(0, commandOutputBytesMax - sizeBytes));
     sizeBytes += kept.length;
     if (kept.length > 0) chunks.push(kept);
-  }).catch(() => {});
-  const cancel =
-    options.timeoutMs === undefined
-      ? undefined
-      : options.clock.after(options.timeoutMs, () => {
-          timedOut = true;
-          signalProcess(-child.pid, "SIGKILL");
-        });
+  };
+  const ended = pumpOutput(child, keep, clock);
+  const timeOut = () => {
+    timedOut = true;
+    signalProcess(-child.pid, "SIGKILL");
+  };
+  const cancel = timeoutMs === undefined ? undefined : clock.after(timeoutMs, timeOut);
   const code = await child.exited;
   cancel?.();
   signalProcess(-child.pid, "SIGKILL");

@@ -1,0 +1,3 @@
+import { suiteInSandbox } from "./in-sandbox-suite.ts";
+
+await suiteInSandbox("namespaces-suite.ts");
