@@ -11,7 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { rename, unlink, writeFile } from "node:fs/promises";
+import { mkdir, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Entry, Meta } from "./types.ts";
 
@@ -42,114 +42,157 @@ export interface Disk {
 export function openDisk(dir: string, bytesMax: number, entriesMax: number): Disk {
   mkdirSync(dir, { recursive: true });
   forgetAfterReboot(dir);
-  const temporary = join(dir, "tmp");
   // Half-written files of a killed process.
-  rmSync(temporary, { recursive: true, force: true });
-  mkdirSync(temporary);
-  // A Map iterates in order of insertion; using an entry moves it to the end.
-  const index = new Map<string, Entry>();
-  let bytes = 0;
-  let hotBytes = 0;
+  rmSync(join(dir, "tmp"), { recursive: true, force: true });
+  mkdirSync(join(dir, "tmp"));
+  const index = createIndex(bytesMax, entriesMax);
   let sequence = 0;
-
-  function drop(key: string): void {
-    const entry = index.get(key);
-    if (entry === undefined) return;
-    index.delete(key);
-    bytes -= entry.bodyOffset + entry.meta.bodyBytes;
-    hotBytes -= entry.hot?.length ?? 0;
-    setTimeout(() => void unlink(entry.path).catch(() => undefined), removeAfterMs).unref();
-  }
-
-  function add(entry: Entry): void {
-    drop(entry.meta.key);
-    index.set(entry.meta.key, entry);
-    bytes += entry.bodyOffset + entry.meta.bodyBytes;
-    hotBytes += entry.hot?.length ?? 0;
-    for (const key of index.keys()) {
-      if (bytes <= bytesMax && index.size <= entriesMax) break;
-      drop(key);
-    }
-    for (const old of index.values()) {
-      if (hotBytes <= hotBytesMax) break;
-      hotBytes -= old.hot?.length ?? 0;
-      old.hot = undefined;
-    }
-  }
-
   return {
-    get(key) {
-      const entry = index.get(key);
-      if (entry !== undefined) {
-        index.delete(key);
-        index.set(key, entry);
-      }
-      return entry;
-    },
-    peek: (key) => index.get(key),
+    get: index.get,
+    peek: index.peek,
+    remove: index.drop,
     async put(meta, body) {
-      const head = Buffer.from(JSON.stringify(meta));
-      if (head.length > metaBytesMax || head.length + body.length + 4 > bytesMax) return undefined;
-      const prefix = Buffer.alloc(4);
-      prefix.writeUInt32BE(head.length);
       sequence += 1;
-      const name = `${Bun.hash(meta.key).toString(16).padStart(16, "0")}-${Date.now().toString(36)}-${sequence.toString(36)}`;
-      const folder = join(dir, name.slice(0, 2));
-      const path = join(folder, name);
-      const partial = join(temporary, name);
-      try {
-        mkdirSync(folder, { recursive: true });
-        await writeFile(partial, Buffer.concat([prefix, head, body]));
-        await rename(partial, path);
-      } catch {
-        await unlink(partial).catch(() => undefined);
-        return undefined;
-      }
-      const hot = body.length <= hotBodyBytesMax ? body : undefined;
-      const entry: Entry = { meta, path, bodyOffset: 4 + head.length, hot };
-      add(entry);
+      const entry = await writeEntry(dir, meta, body, bytesMax, sequence);
+      if (entry !== undefined) index.add(entry);
       return entry;
     },
-    remove: drop,
     removeResource(target) {
       for (const key of index.keys()) {
-        if (key === target || key.startsWith(`${target}#`) || key.startsWith(`${target}\n`)) drop(key);
+        if (key === target || key.startsWith(`${target}#`) || key.startsWith(`${target}\n`)) index.drop(key);
       }
     },
     async load(onFound) {
-      let loaded = 0;
-      const found: Entry[] = [];
-      for (const folder of readdirSync(dir)) {
-        if (!/^[0-9a-f]{2}$/.test(folder)) continue;
-        for (const name of readdirSync(join(dir, folder))) {
-          const path = join(dir, folder, name);
-          const entry = readEntry(path);
-          if (entry === undefined) await unlink(path).catch(() => undefined);
-          else found.push(entry);
-          loaded += 1;
-          if (loaded % loadBatch === 0) await Bun.sleep(0);
-        }
-      }
-      found.sort((a, b) => a.meta.storedAtMs - b.meta.storedAtMs);
-      const newer = [...index.values()];
+      // What comes in while this runs is not to be found, and younger than all that is.
+      const found = await readEntries(dir, (path) => index.hasPath(path));
+      const meanwhile = index.all();
       for (const entry of found) {
         onFound(entry.meta);
-        if (!newer.some((other) => other.path === entry.path)) add(entry);
+        index.add(entry);
       }
-      // What came in meanwhile is younger than all that was found: put it back to the end, in its own order.
-      for (const entry of newer) {
-        const current = index.get(entry.meta.key);
-        if (current !== undefined && current !== entry && current.meta.storedAtMs < entry.meta.storedAtMs) add(entry);
-      }
+      for (const entry of meanwhile) index.add(entry);
       return found.length;
     },
     get bytes() {
-      return bytes;
+      return index.bytes;
     },
     get entries() {
       return index.size;
     },
   };
+}
+
+interface Index {
+  get(key: string): Entry | undefined;
+  peek(key: string): Entry | undefined;
+  add(entry: Entry): void;
+  drop(key: string): void;
+  keys(): Iterable<string>;
+  all(): Entry[];
+  hasPath(path: string): boolean;
+  readonly bytes: number;
+  readonly size: number;
+}
+
+/** Least recently used out first: a Map iterates in order of insertion, and using an entry moves it to the end. */
+function createIndex(bytesMax: number, entriesMax: number): Index {
+  const entries = new Map<string, Entry>();
+  let bytes = 0;
+  let hotBytes = 0;
+
+  function drop(key: string, replacement?: Entry): void {
+    const entry = entries.get(key);
+    if (entry === undefined) return;
+    entries.delete(key);
+    bytes -= entry.bodyOffset + entry.meta.bodyBytes;
+    hotBytes -= entry.hot?.length ?? 0;
+    if (replacement?.path === entry.path) return;
+    setTimeout(() => void unlink(entry.path).catch(() => undefined), removeAfterMs).unref();
+  }
+
+  return {
+    get(key) {
+      const entry = entries.get(key);
+      if (entry !== undefined) {
+        entries.delete(key);
+        entries.set(key, entry);
+      }
+      return entry;
+    },
+    peek: (key) => entries.get(key),
+    add(entry) {
+      drop(entry.meta.key, entry);
+      entries.set(entry.meta.key, entry);
+      bytes += entry.bodyOffset + entry.meta.bodyBytes;
+      hotBytes += entry.hot?.length ?? 0;
+      for (const key of entries.keys()) {
+        if (bytes <= bytesMax && entries.size <= entriesMax) break;
+        drop(key);
+      }
+      if (hotBytes <= hotBytesMax) return;
+      for (const old of entries.values()) {
+        hotBytes -= old.hot?.length ?? 0;
+        old.hot = undefined;
+        if (hotBytes <= hotBytesMax / 2) break;
+      }
+    },
+    drop: (key) => drop(key),
+    keys: () => [...entries.keys()],
+    all: () => [...entries.values()],
+    hasPath: (path) => entries.values().some((entry) => entry.path === path),
+    get bytes() {
+      return bytes;
+    },
+    get size() {
+      return entries.size;
+    },
+  };
+}
+
+/** Undefined when it is too large or the disk does not take it. */
+async function writeEntry(
+  dir: string,
+  meta: Meta,
+  body: Uint8Array<ArrayBuffer>,
+  bytesMax: number,
+  sequence: number,
+): Promise<Entry | undefined> {
+  const head = Buffer.from(JSON.stringify(meta));
+  if (head.length > metaBytesMax || 4 + head.length + body.length > bytesMax) return undefined;
+  const prefix = Buffer.alloc(4);
+  prefix.writeUInt32BE(head.length);
+  // Never the name of an older file: that one may be on its way to a client.
+  const name = `${Bun.hash(meta.key).toString(16).padStart(16, "0")}-${Date.now().toString(36)}-${sequence.toString(36)}`;
+  const partial = join(dir, "tmp", name);
+  const path = join(dir, name.slice(0, 2), name);
+  try {
+    await mkdir(join(dir, name.slice(0, 2)), { recursive: true });
+    await writeFile(partial, Buffer.concat([prefix, head, body]));
+    await rename(partial, path);
+  } catch {
+    await unlink(partial).catch(() => undefined);
+    return undefined;
+  }
+  return { meta, path, bodyOffset: 4 + head.length, hot: body.length <= hotBodyBytesMax ? body : undefined };
+}
+
+/** All whole files, oldest first; the others are removed. */
+async function readEntries(dir: string, isKnown: (path: string) => boolean): Promise<Entry[]> {
+  const found: Entry[] = [];
+  let seen = 0;
+  for (const folder of readdirSync(dir)) {
+    if (!/^[0-9a-f]{2}$/.test(folder)) continue;
+    for (const name of readdirSync(join(dir, folder))) {
+      const path = join(dir, folder, name);
+      if (isKnown(path)) continue;
+      const entry = readEntry(path);
+      if (entry === undefined) await unlink(path).catch(() => undefined);
+      else found.push(entry);
+      seen += 1;
+      if (seen % loadBatch === 0) await Bun.sleep(0);
+    }
+  }
+  return found.sort((a, b) => a.meta.storedAtMs - b.meta.storedAtMs);
 }
 
 /** Undefined for a file that is not whole. */

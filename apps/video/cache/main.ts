@@ -6,6 +6,7 @@ import { createLog } from "../shared/log.ts";
 import { createMetrics } from "../shared/metrics.ts";
 import { readConfig } from "./config.ts";
 import { openDisk } from "./disk.ts";
+import { createFetcher } from "./fetcher.ts";
 import { createHandler } from "./handler.ts";
 import { createStore } from "./obtain.ts";
 import { createOrigin } from "./origin.ts";
@@ -22,7 +23,7 @@ try {
   });
   const disk = openDisk(config.cacheDir, config.cacheBytesMax, config.entriesMax);
   const origin = createOrigin(config.origin);
-  const store = createStore(disk, origin);
+  const store = createStore(disk, createFetcher(disk, origin));
   const metrics = createMetrics();
   metrics.gauge("video_cache_bytes", "Bytes on disk.", () => disk.bytes);
   metrics.gauge("video_cache_entries", "Stored responses and slices.", () => disk.entries);

@@ -134,10 +134,12 @@ function show(loaded, total, startedAt) {
   const speed = loaded / Math.max(seconds, 0.001);
   document.getElementById("bar").value = Math.round((loaded / total) * 1000);
   document.getElementById("percent").textContent = `${Math.floor((loaded / total) * 100)} %`;
-  document.getElementById("speed").textContent =
-    loaded >= total
-      ? "Checking and storing…"
-      : `${megabytes(loaded)} of ${megabytes(total)} · ${megabytes(speed)}/s · ${time((total - loaded) / speed)} left`;
+  let line = "Starting…";
+  if (loaded >= total) line = "Checking and storing…";
+  else if (loaded > 0) {
+    line = `${megabytes(loaded)} of ${megabytes(total)} · ${megabytes(speed)}/s · ${time((total - loaded) / speed)} left`;
+  }
+  document.getElementById("speed").textContent = line;
 }
 
 form.addEventListener("submit", (event) => {
