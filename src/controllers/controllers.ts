@@ -45,8 +45,8 @@ export function startControllers(options: ControllersOptions): { stop(): void; i
   const { client, clock, random, nodeGraceMs = 4_000, evictionDelayMs = 1_000 } = options;
   const log = options.log.with({ component: "controllers" });
   const informers = createInformers({ client, clock, random, log }, controllerIndexes);
-  const recorder = (component: string) => createEventRecorder({ client, component, clock, log });
-  const deps: ControllerDeps = { client, informers, clock, random, log, recorder };
+  const recorderOf = (component: string) => createEventRecorder({ client, component, clock, log });
+  const deps: ControllerDeps = { client, informers, clock, random, log, recorderOf };
   const controllers: readonly Controller[] = [
     // First what others wait for: namespaces' accounts, nodes' networks.
     namespaceController(deps, options.clusterCaPem),

@@ -11,7 +11,6 @@ import {
 } from "../api/placement.ts";
 import { daemonSets, nodes, pods } from "../api/resources.ts";
 import type { DaemonSet, Node, Pod } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { candidatesOf } from "./indexes.ts";
@@ -19,6 +18,7 @@ import { adoptPatch, claim, controllerOf, controllerReference, releasePatch } fr
 import { availableInMs, isActive, isFinished, isReady } from "./pods.ts";
 import { templateHash } from "./revision.ts";
 import { resolveCount } from "./rollout.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 const hashLabel = "controller-revision-hash";
@@ -34,32 +34,11 @@ const daemonTolerations: Toleration[] = [
 ];
 
 export function daemonSetController(deps: ControllerDeps): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers, clock } = deps;
   const sets = informers.of(daemonSets);
   const podCache = informers.of(pods);
   const nodeCache = informers.of(nodes);
-  const recorder = deps.recorder("daemonset-controller");
-  const runner = runReconciler({
-    reconciler: { name: "daemonset", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([sets.synced, podCache.synced, nodeCache.synced]),
-    allKeys: () => sets.list().map(keyOf),
-  });
-  const stops = [
-    sets.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
-    podCache.onChange((current, old) => {
-      for (const pod of [current, old]) {
-        const owner = pod && controllerOf(pod);
-        if (owner?.kind === "DaemonSet") runner.enqueue(`${pod!.metadata.namespace}/${owner.name}`);
-      }
-    }),
-    nodeCache.onChange(() => {
-      for (const set of sets.list()) runner.enqueue(keyOf(set));
-    }),
-  ];
-
+  const recorder = deps.recorderOf("daemonset-controller");
   async function reconcile(key: string): Promise<ReconcileResult> {
     const set = sets.get(key);
     if (set === undefined) return { kind: "done" };
@@ -100,14 +79,24 @@ export function daemonSetController(deps: ControllerDeps): Controller {
     recorder.record(set, "Normal", "SuccessfulDelete", `Deleted pod: ${name}`);
   }
 
-  return {
+  return runController(deps, {
     name: "daemonset",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [sets, podCache, nodeCache],
+    keys: () => sets.list().map(keyOf),
+    watch: (enqueue) => [
+      sets.onChange((current, old) => enqueue(keyOf((current ?? old)!))),
+      podCache.onChange((current, old) => {
+        for (const pod of [current, old]) {
+          const owner = pod && controllerOf(pod);
+          if (owner?.kind === "DaemonSet") enqueue(`${pod!.metadata.namespace}/${owner.name}`);
+        }
+      }),
+      nodeCache.onChange(() => {
+        for (const set of sets.list()) enqueue(keyOf(set));
+      }),
+    ],
+  });
 }
 
 const tolerationsOf = (set: DaemonSet): Toleration[] => {

@@ -18,10 +18,13 @@ const setImage = (image: string) =>
     { spec: { template: { spec: { containers: [{ name: "web", image }] } } } },
     { type: "strategic" },
   );
-const sets = async (): Promise<ReplicaSet[]> => (await cluster.client.list(replicaSets, { namespace: "default" })).items;
+const sets = async (): Promise<ReplicaSet[]> =>
+  (await cluster.client.list(replicaSets, { namespace: "default" })).items;
 const web = (): Promise<Deployment> => cluster.client.get(deployments, "default", "web");
 const revisions = async () =>
-  (await sets()).map((set) => Number(set.metadata.annotations?.["deployment.kubernetes.io/revision"])).sort((a, b) => a - b);
+  (await sets())
+    .map((set) => Number(set.metadata.annotations?.["deployment.kubernetes.io/revision"]))
+    .sort((a, b) => a - b);
 
 test("a Deployment's pods are created, bound and available, and its status says so", async () => {
   cluster = await startTestCluster();
@@ -104,7 +107,9 @@ test("Recreate never runs two versions at once", async () => {
   await setImage("web:2");
   let mixed = false;
   await cluster.until("second", async () => {
-    const images = (await cluster.client.list(pods, { namespace: "default" })).items.map((pod) => pod.spec?.containers[0]?.image);
+    const images = (await cluster.client.list(pods, { namespace: "default" })).items.map(
+      (pod) => pod.spec?.containers[0]?.image,
+    );
     mixed ||= new Set(images).size > 1;
     return isRolledOut(cluster.client);
   });
@@ -114,7 +119,10 @@ test("Recreate never runs two versions at once", async () => {
 test("scaling in the middle of a rollout keeps the proportions", async () => {
   cluster = await startTestCluster({ nodes: 4 });
   const rollingUpdate = { maxSurge: 3, maxUnavailable: 2 };
-  await cluster.client.create(deployments, webDeployment({ replicas: 10, strategy: { type: "RollingUpdate", rollingUpdate } }) as never);
+  await cluster.client.create(
+    deployments,
+    webDeployment({ replicas: 10, strategy: { type: "RollingUpdate", rollingUpdate } }) as never,
+  );
   await cluster.until("first", () => isRolledOut(cluster.client));
   await setImage("broken");
   await cluster.run(2_000);
@@ -138,7 +146,10 @@ test("deleting a Deployment takes its ReplicaSets and pods along; orphaning keep
   const adopted = (await cluster.client.list(pods, { namespace: "default" })).items.filter(isActive);
   expect(adopted.map((pod) => pod.metadata.uid).sort()).toEqual(orphans.map((pod) => pod.metadata.uid).sort());
   await cluster.client.delete(deployments, "default", "web", { propagationPolicy: "Foreground" });
-  await cluster.until("gone", async () => (await cluster.client.list(pods, { namespace: "default" })).items.length === 0);
+  await cluster.until(
+    "gone",
+    async () => (await cluster.client.list(pods, { namespace: "default" })).items.length === 0,
+  );
   await cluster.until("all gone", async () => (await sets()).length === 0);
   await expect(web()).rejects.toThrow("not found");
 });

@@ -4,9 +4,9 @@ import { type Draft, keyOf } from "../api/object.ts";
 import { endpoints, pods, services } from "../api/resources.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { Endpoints, Service } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { hasManagedEndpoints, type PortGroup, portGroups } from "./endpoint-ports.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 type Subset = NonNullable<Endpoints["subsets"]>[number];
@@ -16,30 +16,10 @@ const addressesMax = 1_000;
 const overCapacityAnnotation = "endpoints.kubernetes.io/over-capacity";
 
 export function endpointsController(deps: ControllerDeps): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers } = deps;
   const serviceCache = informers.of(services);
   const podCache = informers.of(pods);
   const cache = informers.of(endpoints);
-  const runner = runReconciler({
-    reconciler: { name: "endpoints", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([serviceCache.synced, podCache.synced, cache.synced]),
-    allKeys: () => serviceCache.list().map(keyOf),
-  });
-  const stops = [
-    serviceCache.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
-    cache.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
-    podCache.onChange((current, old) => {
-      for (const service of serviceCache.by("namespace", (current ?? old)!.metadata.namespace ?? "")) {
-        const { selector } = service.spec ?? {};
-        if ([current, old].some((pod) => pod !== undefined && matchesMap(selector, pod.metadata.labels)))
-          runner.enqueue(keyOf(service));
-      }
-    }),
-  ];
-
   async function reconcile(key: string): Promise<ReconcileResult> {
     const service = serviceCache.get(key);
     const present = cache.get(key);
@@ -71,14 +51,23 @@ export function endpointsController(deps: ControllerDeps): Controller {
     return { kind: "done" };
   }
 
-  return {
+  return runController(deps, {
     name: "endpoints",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [serviceCache, podCache, cache],
+    keys: () => serviceCache.list().map(keyOf),
+    watch: (enqueue) => [
+      serviceCache.onChange((current, old) => enqueue(keyOf((current ?? old)!))),
+      cache.onChange((current, old) => enqueue(keyOf((current ?? old)!))),
+      podCache.onChange((current, old) => {
+        for (const service of serviceCache.by("namespace", (current ?? old)!.metadata.namespace ?? "")) {
+          const { selector } = service.spec ?? {};
+          if ([current, old].some((pod) => pod !== undefined && matchesMap(selector, pod.metadata.labels)))
+            enqueue(keyOf(service));
+        }
+      }),
+    ],
+  });
 }
 
 const manager = "endpoint-controller";

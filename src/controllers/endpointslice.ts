@@ -4,12 +4,12 @@ import { type Draft, keyOf } from "../api/object.ts";
 import { endpointSlices, nodes, pods, services } from "../api/resources.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { EndpointSlice, Node, Service } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { endpointOf, hasManagedEndpoints, type PortGroup, portGroups, type SliceEndpoint } from "./endpoint-ports.ts";
 import { serviceNameLabel } from "./indexes.ts";
 import { controllerReference } from "./ownership.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 const managedByLabel = "endpointslice.kubernetes.io/managed-by";
@@ -18,37 +18,12 @@ const manager = "endpointslice-controller.kubernetes.io";
 const endpointsPerSliceMax = 100;
 
 export function endpointSliceController(deps: ControllerDeps): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers } = deps;
   const serviceCache = informers.of(services);
   const podCache = informers.of(pods);
   const sliceCache = informers.of(endpointSlices);
   const nodeCache = informers.of(nodes);
-  const recorder = deps.recorder("endpoint-slice-controller");
-  const runner = runReconciler({
-    reconciler: { name: "endpointslice", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([serviceCache.synced, podCache.synced, sliceCache.synced, nodeCache.synced]),
-    allKeys: () => serviceCache.list().map(keyOf),
-  });
-  const stops = [
-    serviceCache.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!))),
-    sliceCache.onChange((current, old) => {
-      const { labels, namespace } = (current ?? old)!.metadata;
-      if (labels?.[managedByLabel] === manager) runner.enqueue(`${namespace}/${labels[serviceNameLabel]}`);
-    }),
-    podCache.onChange((current, old) => {
-      const { namespace } = (current ?? old)!.metadata;
-      for (const service of serviceCache.by("namespace", namespace ?? "")) {
-        const selector = service.spec?.selector;
-        if (!hasManagedEndpoints(service)) continue;
-        const selects = [current, old].some((pod) => pod !== undefined && matchesMap(selector, pod.metadata.labels));
-        if (selects) runner.enqueue(keyOf(service));
-      }
-    }),
-  ];
-
+  const recorder = deps.recorderOf("endpoint-slice-controller");
   async function reconcile(key: string): Promise<ReconcileResult> {
     const service = serviceCache.get(key);
     const existing = sliceCache
@@ -79,14 +54,28 @@ export function endpointSliceController(deps: ControllerDeps): Controller {
     return { kind: "done" };
   }
 
-  return {
+  return runController(deps, {
     name: "endpointslice",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [serviceCache, podCache, sliceCache, nodeCache],
+    keys: () => serviceCache.list().map(keyOf),
+    watch: (enqueue) => [
+      serviceCache.onChange((current, old) => enqueue(keyOf((current ?? old)!))),
+      sliceCache.onChange((current, old) => {
+        const { labels, namespace } = (current ?? old)!.metadata;
+        if (labels?.[managedByLabel] === manager) enqueue(`${namespace}/${labels[serviceNameLabel]}`);
+      }),
+      podCache.onChange((current, old) => {
+        const { namespace } = (current ?? old)!.metadata;
+        for (const service of serviceCache.by("namespace", namespace ?? "")) {
+          const selector = service.spec?.selector;
+          if (!hasManagedEndpoints(service)) continue;
+          const selects = [current, old].some((pod) => pod !== undefined && matchesMap(selector, pod.metadata.labels));
+          if (selects) enqueue(keyOf(service));
+        }
+      }),
+    ],
+  });
 }
 
 export interface SlicePlan {

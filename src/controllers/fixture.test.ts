@@ -35,7 +35,9 @@ export interface TestCluster {
 
 const stepMs = 50;
 
-export async function startTestCluster(options: { nodes?: number; seed?: number; log?: Log } = {}): Promise<TestCluster> {
+export async function startTestCluster(
+  options: { nodes?: number; seed?: number; log?: Log } = {},
+): Promise<TestCluster> {
   const { nodes = 3, seed = 1 } = options;
   const warnings: string[] = [];
   const log = options.log ?? createLog((line) => warnings.push(line), "error");
@@ -98,7 +100,11 @@ export async function startTestCluster(options: { nodes?: number; seed?: number;
   return cluster;
 }
 
-export function webDeployment(spec: Record<string, unknown> = {}, name = "web", image = "web:1"): Parameters<Client["create"]>[1] {
+export function webDeployment(
+  spec: Record<string, unknown> = {},
+  name = "web",
+  image = "web:1",
+): Parameters<Client["create"]>[1] {
   return {
     apiVersion: "apps/v1",
     kind: "Deployment",

@@ -3,27 +3,14 @@
 import { keyOf } from "../api/object.ts";
 import { nodes } from "../api/resources.ts";
 import type { Node } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { type ReconcileResult, TerminalError } from "../client/types.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 /** `nodeCidr`: the pod network, a.b.c.d/n with n ≤ 24. */
 export function nodeCidrController(deps: ControllerDeps, nodeCidr: string): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers } = deps;
   const cache = informers.of(nodes);
-  const runner = runReconciler({
-    reconciler: { name: "node-cidr", reconcile },
-    clock,
-    random,
-    log,
-    activeMax: 1, // two nodes must not pick the same block
-    ready: cache.synced,
-    allKeys: () => cache.list().map(keyOf),
-  });
-  const stop = cache.onChange((current) => {
-    if (current !== undefined && current.spec?.podCIDR === undefined) runner.enqueue(keyOf(current));
-  });
-
   async function reconcile(name: string): Promise<ReconcileResult> {
     const node = cache.get(name);
     if (node === undefined || node.spec?.podCIDR) return { kind: "done" };
@@ -33,14 +20,18 @@ export function nodeCidrController(deps: ControllerDeps, nodeCidr: string): Cont
     return { kind: "done" };
   }
 
-  return {
+  return runController(deps, {
     name: "node-cidr",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      stop();
-    },
-  };
+    reconcile,
+    needs: [cache],
+    activeMax: 1, // two nodes must not pick the same block
+    keys: () => cache.list().map(keyOf),
+    watch: (enqueue) => [
+      cache.onChange((current) => {
+        if (current !== undefined && current.spec?.podCIDR === undefined) enqueue(keyOf(current));
+      }),
+    ],
+  });
 }
 
 /** The lowest /24 of the network that no node has, or undefined when all are taken. */

@@ -4,11 +4,12 @@ import { isConditionTrue, withCondition } from "../api/conditions.ts";
 import { keyOf } from "../api/object.ts";
 import { notReadyTaint, type Taint, unreachableTaint } from "../api/placement.ts";
 import { leases, nodes, pods } from "../api/resources.ts";
-import type { Lease, Node } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import type { Lease, Node, Pod } from "../api/types.ts";
+import type { EventRecorder } from "../client/event-recorder.ts";
+import { type IndexedInformer, isNotFound, type ReconcileResult } from "../client/types.ts";
 import { timestamp } from "../kernel/clock.ts";
 import { isFinished, isReady } from "./pods.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 const leaseNamespace = "kube-node-lease";
@@ -16,116 +17,114 @@ const leaseNamespace = "kube-node-lease";
 const lostReason = "NodeStatusUnknown";
 const lostMessage = "Kubelet stopped posting node status.";
 
+interface Self extends ControllerDeps {
+  nodeCache: IndexedInformer<Node>;
+  leaseCache: IndexedInformer<Lease>;
+  podCache: IndexedInformer<Pod>;
+  recorder: EventRecorder;
+  nodeGraceMs: number;
+  /** When each node's lease was last seen to change; bounded by the number of nodes. */
+  seen: Map<string, { renewTime: string | undefined; atMs: number }>;
+}
+
 /**
  * `nodeGraceMs`: a lease unchanged for so long, as seen here, means the node's agent is gone. Measured from when this controller
  * saw the last change, so that neither clock differences nor a restart of the control plane kill nodes.
  */
 export function nodeLifecycleController(deps: ControllerDeps, nodeGraceMs: number): Controller {
-  const { client, informers, clock, random, log } = deps;
-  const nodeCache = informers.of(nodes);
-  const leaseCache = informers.of(leases);
-  const podCache = informers.of(pods);
-  const recorder = deps.recorder("node-controller");
-  /** Bounded by the number of nodes. */
-  const seen = new Map<string, { renewTime: string | undefined; atMs: number }>();
-  const runner = runReconciler({
-    reconciler: { name: "node-lifecycle", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([nodeCache.synced, leaseCache.synced, podCache.synced]),
-    delayMaxMs: 5_000,
-    allKeys: () => nodeCache.list().map(keyOf),
-  });
-  const stops = [
-    nodeCache.onChange((current, old) => {
-      if (current === undefined) seen.delete(old!.metadata.name);
-      runner.enqueue(keyOf((current ?? old)!));
-    }),
-    leaseCache.onChange((current) => {
-      if (current?.metadata.namespace !== leaseNamespace) return;
-      const { name } = current.metadata;
-      const node = nodeCache.get(name);
-      // The ordinary renewal of a healthy node costs one entry in a map; its timer looks at it later.
-      if (noteLease(name, current) && node !== undefined && !isSettledReady(node)) runner.enqueue(name);
-    }),
-    // A kubelet that comes back may report pods ready while its node still counts as lost, and the other way round.
-    podCache.onChange((current) => {
-      const node = current?.spec?.nodeName === undefined ? undefined : nodeCache.get(current.spec.nodeName);
-      if (node !== undefined && isLost(node) && isReady(current!)) runner.enqueue(node.metadata.name);
-    }),
-  ];
-
-  /** True when the lease was renewed since we last looked. */
-  function noteLease(name: string, lease: Lease | undefined): boolean {
-    const renewTime = lease?.spec?.renewTime;
-    const known = seen.get(name);
-    if (known !== undefined && known.renewTime === renewTime) return false;
-    seen.set(name, { renewTime, atMs: clock.monotonicMs() });
-    return true;
-  }
-
-  async function reconcile(name: string): Promise<ReconcileResult> {
-    const node = nodeCache.get(name);
-    if (node === undefined) return { kind: "done" };
-    noteLease(name, leaseCache.get(`${leaseNamespace}/${name}`));
-    let leftMs = seen.get(name)!.atMs + nodeGraceMs - clock.monotonicMs();
-    if (leftMs <= 0 && !isLost(node)) {
-      // Before a node is given up, ask the server: our own watch may be what is behind.
-      const lease = await client.get(leases, leaseNamespace, name).catch((error) => {
-        if (!isNotFound(error)) throw error;
-      });
-      if (lease !== undefined && noteLease(name, lease)) leftMs = nodeGraceMs;
-    }
-    const lost = leftMs <= 0;
-    const conditions = lost ? lostConditions(node, timestamp(clock)) : foundConditions(node, timestamp(clock));
-    let current = node;
-    if (conditions !== undefined) {
-      current = await client.patch(nodes, undefined, name, { status: { conditions } }, { subresource: "status" });
-      nodeCache.observe(current);
-      if (lost) recorder.record(node, "Normal", "NodeNotReady", `Node ${name} status is now: NodeNotReady`);
-      log.info(lost ? "node lost" : "node found again", { node: name });
-    }
-    const taints = taintsOf(current, timestamp(clock));
-    if (taints !== undefined) {
-      // The revision is sent along: a taint someone else sets at the same moment must survive.
-      const { resourceVersion } = current.metadata;
-      nodeCache.observe(
-        await client.patch(nodes, undefined, name, { metadata: { resourceVersion }, spec: { taints } }),
-      );
-    }
-    if (lost) await markPodsNotReady(name);
-    return lost ? { kind: "done" } : { kind: "again", afterMs: Math.max(1, leftMs) };
-  }
-
-  async function markPodsNotReady(node: string): Promise<void> {
-    const now = timestamp(clock);
-    const affected = podCache.by("node", node).filter((pod) => !isFinished(pod) && isReady(pod));
-    await Promise.all(
-      affected.map(async (pod) => {
-        const { namespace, name } = pod.metadata;
-        const notReady = { type: "Ready", status: "False", reason: "NodeNotReady", message: "Node is not ready" };
-        const conditions = withCondition(pod.status?.conditions, notReady, now);
-        try {
-          podCache.observe(
-            await client.patch(pods, namespace, name, { status: { conditions } }, { subresource: "status" }),
-          );
-          recorder.record(pod, "Warning", "NodeNotReady", "Node is not ready");
-        } catch (error) {
-          if (!isNotFound(error)) throw error;
-        }
-      }),
-    );
-  }
-
-  return {
+  const nodeCache = deps.informers.of(nodes);
+  const leaseCache = deps.informers.of(leases);
+  const podCache = deps.informers.of(pods);
+  const recorder = deps.recorderOf("node-controller");
+  const self: Self = { ...deps, nodeCache, leaseCache, podCache, recorder, nodeGraceMs, seen: new Map() };
+  return runController(deps, {
     name: "node-lifecycle",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile: (name) => reconcile(self, name),
+    needs: [nodeCache, leaseCache, podCache],
+    keys: () => nodeCache.list().map(keyOf),
+    delayMaxMs: 5_000,
+    watch: (enqueue) => [
+      nodeCache.onChange((current, old) => {
+        if (current === undefined) self.seen.delete(old!.metadata.name);
+        enqueue(keyOf((current ?? old)!));
+      }),
+      leaseCache.onChange((current) => {
+        if (current?.metadata.namespace !== leaseNamespace) return;
+        const { name } = current.metadata;
+        const node = nodeCache.get(name);
+        // The ordinary renewal of a healthy node costs one entry in a map; its timer looks at it later.
+        if (noteLease(self, name, current) && node !== undefined && !isSettledReady(node)) enqueue(name);
+      }),
+      // The report of a pod that is ready may have been on its way while its node was given up.
+      podCache.onChange((current) => {
+        const node = current?.spec?.nodeName === undefined ? undefined : nodeCache.get(current.spec.nodeName);
+        if (node !== undefined && isLost(node) && isReady(current!)) enqueue(node.metadata.name);
+      }),
+    ],
+  });
+}
+
+/** True when the lease was renewed since we last looked. */
+function noteLease(self: Self, name: string, lease: Lease | undefined): boolean {
+  const { clock, seen } = self;
+  const renewTime = lease?.spec?.renewTime;
+  const known = seen.get(name);
+  if (known !== undefined && known.renewTime === renewTime) return false;
+  seen.set(name, { renewTime, atMs: clock.monotonicMs() });
+  return true;
+}
+
+async function reconcile(self: Self, name: string): Promise<ReconcileResult> {
+  const { client, clock, log, recorder, nodeCache, leaseCache, seen, nodeGraceMs } = self;
+  const node = nodeCache.get(name);
+  if (node === undefined) return { kind: "done" };
+  noteLease(self, name, leaseCache.get(`${leaseNamespace}/${name}`));
+  let leftMs = seen.get(name)!.atMs + nodeGraceMs - clock.monotonicMs();
+  if (leftMs <= 0 && !isLost(node)) {
+    // Before a node is given up, ask the server: our own watch may be what is behind.
+    const lease = await client.get(leases, leaseNamespace, name).catch((error) => {
+      if (!isNotFound(error)) throw error;
+    });
+    if (lease !== undefined && noteLease(self, name, lease)) leftMs = nodeGraceMs;
+  }
+  const lost = leftMs <= 0;
+  const conditions = lost ? lostConditions(node, timestamp(clock)) : foundConditions(node, timestamp(clock));
+  let current = node;
+  if (conditions !== undefined) {
+    current = await client.patch(nodes, undefined, name, { status: { conditions } }, { subresource: "status" });
+    nodeCache.observe(current);
+    if (lost) recorder.record(node, "Normal", "NodeNotReady", `Node ${name} status is now: NodeNotReady`);
+    log.info(lost ? "node lost" : "node found again", { node: name });
+  }
+  const taints = taintsOf(current, timestamp(clock));
+  if (taints !== undefined) {
+    // The revision is sent along: a taint someone else sets at the same moment must survive.
+    const { resourceVersion } = current.metadata;
+    nodeCache.observe(await client.patch(nodes, undefined, name, { metadata: { resourceVersion }, spec: { taints } }));
+  }
+  if (lost) await markPodsNotReady(self, name);
+  return lost ? { kind: "done" } : { kind: "again", afterMs: Math.max(1, leftMs) };
+}
+
+async function markPodsNotReady(self: Self, node: string): Promise<void> {
+  const { client, clock, recorder, podCache } = self;
+  const now = timestamp(clock);
+  const affected = podCache.by("node", node).filter((pod) => !isFinished(pod) && isReady(pod));
+  await Promise.all(
+    affected.map(async (pod) => {
+      const { namespace, name } = pod.metadata;
+      const notReady = { type: "Ready", status: "False", reason: "NodeNotReady", message: "Node is not ready" };
+      const conditions = withCondition(pod.status?.conditions, notReady, now);
+      try {
+        podCache.observe(
+          await client.patch(pods, namespace, name, { status: { conditions } }, { subresource: "status" }),
+        );
+        recorder.record(pod, "Warning", "NodeNotReady", "Node is not ready");
+      } catch (error) {
+        if (!isNotFound(error)) throw error;
+      }
+    }),
+  );
 }
 
 type Conditions = NonNullable<NonNullable<Node["status"]>["conditions"]>;

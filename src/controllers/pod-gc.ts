@@ -3,10 +3,10 @@
 import { keyOf } from "../api/object.ts";
 import { nodes, pods } from "../api/resources.ts";
 import type { Node, Pod } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { isLost } from "./node-lifecycle.ts";
 import { isFinished } from "./pods.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 /** Finished pods kept for their logs and statuses; beyond it the oldest go (Kubernetes' terminated-pod-gc-threshold). */
@@ -14,33 +14,11 @@ const finishedPodsMax = 12_500;
 
 /** `quarantineMs`: how long a pod's node may be missing before the pod counts as orphaned. */
 export function podGarbageController(deps: ControllerDeps, quarantineMs: number): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers, clock, log } = deps;
   const nodeCache = informers.of(nodes);
   const podCache = informers.of(pods);
   const missingSince = new Map<string, number>();
-  const runner = runReconciler({
-    reconciler: { name: "pod-gc", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([nodeCache.synced, podCache.synced]),
-    delayMaxMs: 5_000,
-    allKeys: () => podCache.list().map(keyOf),
-  });
   let finished = 0;
-  const stops = [
-    podCache.onChange((current, old) => {
-      finished += Number(current !== undefined && isFinished(current)) - Number(old !== undefined && isFinished(old));
-      if (finished > finishedPodsMax) for (const pod of oldestFinished(podCache.list())) runner.enqueue(keyOf(pod));
-      if (current === undefined) missingSince.delete(keyOf(old!));
-      else if (isSuspect(current, nodeCache.get(current.spec?.nodeName ?? ""))) runner.enqueue(keyOf(current));
-    }),
-    nodeCache.onChange((current, old) => {
-      if (current !== undefined && !isLost(current)) return;
-      for (const pod of podCache.by("node", (current ?? old)!.metadata.name)) runner.enqueue(keyOf(pod));
-    }),
-  ];
-
   async function reconcile(key: string): Promise<ReconcileResult> {
     const pod = podCache.get(key);
     if (pod === undefined) return { kind: "done" };
@@ -60,14 +38,25 @@ export function podGarbageController(deps: ControllerDeps, quarantineMs: number)
     return { kind: "done" };
   }
 
-  return {
+  return runController(deps, {
     name: "pod-gc",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [nodeCache, podCache],
+    delayMaxMs: 5_000,
+    keys: () => podCache.list().map(keyOf),
+    watch: (enqueue) => [
+      podCache.onChange((current, old) => {
+        finished += Number(current !== undefined && isFinished(current)) - Number(old !== undefined && isFinished(old));
+        if (finished > finishedPodsMax) for (const pod of oldestFinished(podCache.list())) enqueue(keyOf(pod));
+        if (current === undefined) missingSince.delete(keyOf(old!));
+        else if (isSuspect(current, nodeCache.get(current.spec?.nodeName ?? ""))) enqueue(keyOf(current));
+      }),
+      nodeCache.onChange((current, old) => {
+        if (current !== undefined && !isLost(current)) return;
+        for (const pod of podCache.by("node", (current ?? old)!.metadata.name)) enqueue(keyOf(pod));
+      }),
+    ],
+  });
 }
 
 const isSuspect = (pod: Pod, node: Node | undefined) =>

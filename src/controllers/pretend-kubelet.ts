@@ -101,7 +101,13 @@ async function register(options: PretendKubeletOptions): Promise<void> {
     allocatable: capacity,
     addresses: [{ type: "InternalIP", address: ip }],
     conditions: [
-      { type: "Ready", status: "True", reason: "KubeletReady", message: "kubelet is posting ready status", lastTransitionTime: now },
+      {
+        type: "Ready",
+        status: "True",
+        reason: "KubeletReady",
+        message: "kubelet is posting ready status",
+        lastTransitionTime: now,
+      },
     ],
   };
   const labels = { "kubernetes.io/hostname": name, ...options.labels };
@@ -121,6 +127,11 @@ async function renew({ client, clock, name }: PretendKubeletOptions): Promise<vo
     await client.patch(leases, namespace, name, { spec });
   } catch (error) {
     if (!isNotFound(error)) throw error;
-    await client.create(leases, { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name, namespace }, spec });
+    await client.create(leases, {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name, namespace },
+      spec,
+    });
   }
 }

@@ -4,13 +4,14 @@ import { withCondition } from "../api/conditions.ts";
 import { type Draft, keyOf } from "../api/object.ts";
 import { pods, replicaSets } from "../api/resources.ts";
 import type { Pod, ReplicaSet } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import type { EventRecorder } from "../client/event-recorder.ts";
+import { type IndexedInformer, isNotFound, type ReconcileResult } from "../client/types.ts";
 import { timestamp } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { candidatesOf } from "./indexes.ts";
 import { adoptPatch, type Claims, claim, controllerOf, controllerReference, releasePatch } from "./ownership.ts";
 import { availableInMs, byDeletionOrder, isActive, isReady } from "./pods.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 /** Pods created or deleted in one run; the rest follows in the next (as in Kubernetes). */
@@ -18,120 +19,120 @@ const burstMax = 500;
 /** Size of the first batch of creations; each further one doubles. */
 const firstBatch = 16;
 
+interface Self extends ControllerDeps {
+  sets: IndexedInformer<ReplicaSet>;
+  podCache: IndexedInformer<Pod>;
+  recorder: EventRecorder;
+}
+
 export function replicaSetController(deps: ControllerDeps): Controller {
-  const { client, informers, clock, random, log } = deps;
-  const sets = informers.of(replicaSets);
-  const podCache = informers.of(pods);
-  const recorder = deps.recorder("replicaset-controller");
-  const runner = runReconciler({
-    reconciler: { name: "replicaset", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([sets.synced, podCache.synced]),
-    allKeys: () => sets.list().map(keyOf),
+  const sets = deps.informers.of(replicaSets);
+  const podCache = deps.informers.of(pods);
+  const self: Self = { ...deps, sets, podCache, recorder: deps.recorderOf("replicaset-controller") };
+  return runController(deps, {
+    name: "replicaset",
+    reconcile: (key) => reconcile(self, key),
+    needs: [sets, podCache],
+    keys: () => sets.list().map(keyOf),
+    watch: (enqueue) => [
+      sets.onChange((current, old) => enqueue(keyOf((current ?? old)!))),
+      podCache.onChange((current, old) => {
+        for (const pod of [current, old]) {
+          if (pod === undefined) continue;
+          const owner = controllerOf(pod);
+          if (owner?.kind === "ReplicaSet") enqueue(`${pod.metadata.namespace}/${owner.name}`);
+          else if (owner === undefined && current !== undefined)
+            for (const set of sets.by("namespace", pod.metadata.namespace ?? ""))
+              if (claim(set, set.spec?.selector, [pod]).adopt.length > 0) enqueue(keyOf(set));
+        }
+      }),
+    ],
   });
-  const stopSets = sets.onChange((current, old) => runner.enqueue(keyOf((current ?? old)!)));
-  const stopPods = podCache.onChange((current, old) => {
-    for (const pod of [current, old]) {
-      if (pod === undefined) continue;
-      const owner = controllerOf(pod);
-      if (owner?.kind === "ReplicaSet") runner.enqueue(`${pod.metadata.namespace}/${owner.name}`);
-      else if (owner === undefined && current !== undefined)
-        for (const set of sets.by("namespace", pod.metadata.namespace ?? ""))
-          if (claim(set, set.spec?.selector, [pod]).adopt.length > 0) runner.enqueue(keyOf(set));
-    }
-  });
+}
 
-  async function reconcile(key: string): Promise<ReconcileResult> {
-    const set = sets.get(key);
-    if (set === undefined) return { kind: "done" };
-    const { uid, namespace } = set.metadata;
-    const claims = claim(set, set.spec?.selector, candidatesOf(podCache, uid, namespace));
-    await settleClaims(set, claims);
-    const owned = [...claims.owned, ...claims.adopt];
-    const deployment = controllerOf(set)?.uid;
-    const related =
-      deployment === undefined
-        ? owned
-        : sets.by("controller", deployment).flatMap((s) => podCache.by("controller", s.metadata.uid));
-    const decision = plan(set, owned, related, clock.now());
-    let failure: unknown;
-    try {
-      await createPods(set, decision.create);
-      await deletePods(set, decision.delete);
-    } catch (error) {
-      failure = error;
-    }
-    // What was just written counts already: the cache took it over.
-    const now = claim(set, set.spec?.selector, podCache.by("controller", uid)).owned;
-    await writeStatus(sets.get(key) ?? set, statusOf(set, now, clock.now()), failure);
-    if (failure !== undefined) throw failure;
-    return decision.againMs === undefined ? { kind: "done" } : { kind: "again", afterMs: decision.againMs };
+async function reconcile(self: Self, key: string): Promise<ReconcileResult> {
+  const { clock, sets, podCache } = self;
+  const set = sets.get(key);
+  if (set === undefined) return { kind: "done" };
+  const { uid, namespace } = set.metadata;
+  const claims = claim(set, set.spec?.selector, candidatesOf(podCache, uid, namespace));
+  await settleClaims(self, set, claims);
+  const owned = [...claims.owned, ...claims.adopt];
+  const deployment = controllerOf(set)?.uid;
+  const related =
+    deployment === undefined
+      ? owned
+      : sets.by("controller", deployment).flatMap((s) => podCache.by("controller", s.metadata.uid));
+  const decision = plan(set, owned, related, clock.now());
+  let failure: unknown;
+  try {
+    await createPods(self, set, decision.create);
+    await deletePods(self, set, decision.delete);
+  } catch (error) {
+    failure = error;
   }
+  // What was just written counts already: the cache took it over.
+  const now = claim(set, set.spec?.selector, podCache.by("controller", uid)).owned;
+  await writeStatus(self, sets.get(key) ?? set, statusOf(set, now, clock.now()), failure);
+  if (failure !== undefined) throw failure;
+  return decision.againMs === undefined ? { kind: "done" } : { kind: "again", afterMs: decision.againMs };
+}
 
-  async function settleClaims(set: ReplicaSet, claims: Claims<Pod>): Promise<void> {
-    for (const pod of claims.adopt)
-      podCache.observe(await client.patch(pods, pod.metadata.namespace, pod.metadata.name, adoptPatch(set, pod)));
-    const self = new Set([set.metadata.uid]);
-    for (const pod of claims.release)
-      podCache.observe(await client.patch(pods, pod.metadata.namespace, pod.metadata.name, releasePatch(pod, self)));
-  }
+async function settleClaims(self: Self, set: ReplicaSet, claims: Claims<Pod>): Promise<void> {
+  const { client, podCache } = self;
+  for (const pod of claims.adopt)
+    podCache.observe(await client.patch(pods, pod.metadata.namespace, pod.metadata.name, adoptPatch(set, pod)));
+  const owner = new Set([set.metadata.uid]);
+  for (const pod of claims.release)
+    podCache.observe(await client.patch(pods, pod.metadata.namespace, pod.metadata.name, releasePatch(pod, owner)));
+}
 
-  /** In batches that double, so that a template the server refuses costs one refusal and not hundreds. */
-  async function createPods(set: ReplicaSet, count: number): Promise<void> {
-    for (let left = count, batch = firstBatch; left > 0; left -= batch, batch *= 2) {
-      batch = Math.min(batch, left);
-      const results = await Promise.allSettled(Array.from({ length: batch }, () => client.create(pods, podOf(set))));
-      for (const result of results)
-        if (result.status === "fulfilled") {
-          podCache.observe(result.value);
-          recorder.record(set, "Normal", "SuccessfulCreate", `Created pod: ${result.value.metadata.name}`);
-        } else recorder.record(set, "Warning", "FailedCreate", `Error creating: ${messageOf(result.reason)}`);
-      const failed = results.find((result) => result.status === "rejected");
-      if (failed !== undefined) throw failed.reason;
-    }
-  }
-
-  async function deletePods(set: ReplicaSet, doomed: readonly Pod[]): Promise<void> {
-    const removals = doomed.map(async (pod) => {
-      const { name, namespace, uid } = pod.metadata;
-      await client.delete(pods, namespace, name, { uid }).catch((error) => {
-        if (!isNotFound(error)) throw error;
-      });
-      podCache.observeDeleting(keyOf(pod), uid);
-      recorder.record(set, "Normal", "SuccessfulDelete", `Deleted pod: ${name}`);
-    });
-    const failed = (await Promise.allSettled(removals)).find((result) => result.status === "rejected");
+/** In batches that double, so that a template the server refuses costs one refusal and not hundreds. */
+async function createPods(self: Self, set: ReplicaSet, count: number): Promise<void> {
+  const { client, recorder, podCache } = self;
+  for (let left = count, batch = firstBatch; left > 0; left -= batch, batch *= 2) {
+    batch = Math.min(batch, left);
+    const results = await Promise.allSettled(Array.from({ length: batch }, () => client.create(pods, podOf(set))));
+    for (const result of results)
+      if (result.status === "fulfilled") {
+        podCache.observe(result.value);
+        recorder.record(set, "Normal", "SuccessfulCreate", `Created pod: ${result.value.metadata.name}`);
+      } else recorder.record(set, "Warning", "FailedCreate", `Error creating: ${messageOf(result.reason)}`);
+    const failed = results.find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   }
+}
 
-  async function writeStatus(set: ReplicaSet, status: ReplicaSetStatus, failure: unknown): Promise<void> {
-    const conditions =
-      failure === undefined
-        ? (set.status?.conditions ?? []).filter(({ type }) => type !== "ReplicaFailure")
-        : withCondition(
-            set.status?.conditions,
-            { type: "ReplicaFailure", status: "True", reason: "FailedCreate", message: messageOf(failure) },
-            timestamp(clock),
-          );
-    const next = { ...status, ...(conditions.length > 0 || set.status?.conditions ? { conditions } : {}) };
-    const { conditions: _, ...before } = set.status ?? { replicas: -1 };
-    const { namespace, name } = set.metadata;
-    if (Bun.deepEquals({ ...before, conditions: set.status?.conditions }, { ...next, conditions: next.conditions }))
-      return;
-    sets.observe(await client.patch(replicaSets, namespace, name, { status: next }, { subresource: "status" }));
-  }
+async function deletePods(self: Self, set: ReplicaSet, doomed: readonly Pod[]): Promise<void> {
+  const { client, recorder, podCache } = self;
+  const removals = doomed.map(async (pod) => {
+    const { name, namespace, uid } = pod.metadata;
+    await client.delete(pods, namespace, name, { uid }).catch((error) => {
+      if (!isNotFound(error)) throw error;
+    });
+    podCache.observeDeleting(keyOf(pod), uid);
+    recorder.record(set, "Normal", "SuccessfulDelete", `Deleted pod: ${name}`);
+  });
+  const failed = (await Promise.allSettled(removals)).find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
 
-  return {
-    name: "replicaset",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      stopSets();
-      stopPods();
-    },
-  };
+async function writeStatus(self: Self, set: ReplicaSet, status: ReplicaSetStatus, failure: unknown): Promise<void> {
+  const { client, clock, sets } = self;
+  const conditions =
+    failure === undefined
+      ? (set.status?.conditions ?? []).filter(({ type }) => type !== "ReplicaFailure")
+      : withCondition(
+          set.status?.conditions,
+          { type: "ReplicaFailure", status: "True", reason: "FailedCreate", message: messageOf(failure) },
+          timestamp(clock),
+        );
+  const next = { ...status, ...(conditions.length > 0 || set.status?.conditions ? { conditions } : {}) };
+  const { conditions: _, ...before } = set.status ?? { replicas: -1 };
+  const { namespace, name } = set.metadata;
+  if (Bun.deepEquals({ ...before, conditions: set.status?.conditions }, { ...next, conditions: next.conditions }))
+    return;
+  sets.observe(await client.patch(replicaSets, namespace, name, { status: next }, { subresource: "status" }));
 }
 
 /** A pod as the set's template says; the name is the server's to complete. */

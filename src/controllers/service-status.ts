@@ -3,36 +3,17 @@
 import { keyOf } from "../api/object.ts";
 import { endpointSlices, pods, services } from "../api/resources.ts";
 import type { EndpointSlice, Pod, Service } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import type { ReconcileResult } from "../client/types.ts";
 import { serviceNameLabel } from "./indexes.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 export function serviceStatusController(deps: ControllerDeps): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers } = deps;
   const serviceCache = informers.of(services);
   const sliceCache = informers.of(endpointSlices);
   const podCache = informers.of(pods);
-  const recorder = deps.recorder("service-controller");
-  const runner = runReconciler({
-    reconciler: { name: "service-status", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([serviceCache.synced, sliceCache.synced, podCache.synced]),
-    allKeys: () => serviceCache.list().map(keyOf),
-  });
-  const stops = [
-    serviceCache.onChange((current) => {
-      if (current !== undefined) runner.enqueue(keyOf(current));
-    }),
-    sliceCache.onChange((current, old) => {
-      const { labels, namespace } = (current ?? old)!.metadata;
-      const key = `${namespace}/${labels?.[serviceNameLabel]}`;
-      if (serviceCache.get(key)?.spec?.type === "LoadBalancer") runner.enqueue(key);
-    }),
-  ];
-
+  const recorder = deps.recorderOf("service-controller");
   async function reconcile(key: string): Promise<ReconcileResult> {
     const service = serviceCache.get(key);
     if (service === undefined || service.metadata.deletionTimestamp !== undefined) return { kind: "done" };
@@ -48,14 +29,22 @@ export function serviceStatusController(deps: ControllerDeps): Controller {
     return { kind: "done" };
   }
 
-  return {
+  return runController(deps, {
     name: "service-status",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [serviceCache, sliceCache, podCache],
+    keys: () => serviceCache.list().map(keyOf),
+    watch: (enqueue) => [
+      serviceCache.onChange((current) => {
+        if (current !== undefined) enqueue(keyOf(current));
+      }),
+      sliceCache.onChange((current, old) => {
+        const { labels, namespace } = (current ?? old)!.metadata;
+        const key = `${namespace}/${labels?.[serviceNameLabel]}`;
+        if (serviceCache.get(key)?.spec?.type === "LoadBalancer") enqueue(key);
+      }),
+    ],
+  });
 }
 
 /** core/v1 LoadBalancerIngress of a Service: sorted, each node once; none for a Service of another type. */

@@ -4,10 +4,10 @@ import { keyOf } from "../api/object.ts";
 import { notReadyTaint, type Taint, tolerates, unreachableTaint } from "../api/placement.ts";
 import { nodes, pods } from "../api/resources.ts";
 import type { Node, Pod } from "../api/types.ts";
-import { runReconciler } from "../client/runner.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { isLost } from "./node-lifecycle.ts";
 import { isActive } from "./pods.ts";
+import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
 /** What Kubernetes' admission gives every pod that says nothing: here it stands for the cluster's own delay. */
@@ -15,36 +15,11 @@ const defaultTolerationSeconds = 300;
 
 /** `evictionDelayMs`: how long pods that say nothing of their own stay on a node that is not ready or unreachable. */
 export function taintEvictionController(deps: ControllerDeps, evictionDelayMs: number): Controller {
-  const { client, informers, clock, random, log } = deps;
+  const { client, informers, clock } = deps;
   const nodeCache = informers.of(nodes);
   const podCache = informers.of(pods);
-  const recorder = deps.recorder("taint-eviction-controller");
-  const runner = runReconciler({
-    reconciler: { name: "taint-eviction", reconcile },
-    clock,
-    random,
-    log,
-    ready: Promise.all([nodeCache.synced, podCache.synced]),
-    delayMaxMs: 5_000,
-    allKeys: () => nodeCache.list().map(keyOf),
-  });
+  const recorder = deps.recorderOf("taint-eviction-controller");
   const taintedSince = new Map<string, number>();
-  const stops = [
-    nodeCache.onChange((current, old) => {
-      const { name } = (current ?? old)!.metadata;
-      if (current === undefined) taintedSince.delete(name);
-      if (noExecuteTaints(current).length > 0 || noExecuteTaints(old).length > 0) {
-        runner.enqueue(name);
-        // Whether all nodes are lost concerns every lost node.
-        for (const node of nodeCache.list()) if (noExecuteTaints(node).length > 0) runner.enqueue(node.metadata.name);
-      }
-    }),
-    podCache.onChange((current) => {
-      const name = current?.spec?.nodeName;
-      if (name !== undefined && noExecuteTaints(nodeCache.get(name)).length > 0) runner.enqueue(name);
-    }),
-  ];
-
   async function reconcile(name: string): Promise<ReconcileResult> {
     const node = nodeCache.get(name);
     const taints = noExecuteTaints(node);
@@ -80,14 +55,28 @@ export function taintEvictionController(deps: ControllerDeps, evictionDelayMs: n
     podCache.observeDeleting(keyOf(pod), uid);
   }
 
-  return {
+  return runController(deps, {
     name: "taint-eviction",
-    idle: runner.idle,
-    stop() {
-      runner.stop();
-      for (const stop of stops) stop();
-    },
-  };
+    reconcile,
+    needs: [nodeCache, podCache],
+    delayMaxMs: 5_000,
+    keys: () => nodeCache.list().map(keyOf),
+    watch: (enqueue) => [
+      nodeCache.onChange((current, old) => {
+        const { name } = (current ?? old)!.metadata;
+        if (current === undefined) taintedSince.delete(name);
+        if (noExecuteTaints(current).length > 0 || noExecuteTaints(old).length > 0) {
+          enqueue(name);
+          // Whether all nodes are lost concerns every lost node.
+          for (const node of nodeCache.list()) if (noExecuteTaints(node).length > 0) enqueue(node.metadata.name);
+        }
+      }),
+      podCache.onChange((current) => {
+        const name = current?.spec?.nodeName;
+        if (name !== undefined && noExecuteTaints(nodeCache.get(name)).length > 0) enqueue(name);
+      }),
+    ],
+  });
 }
 
 const noExecuteTaints = (node: Node | undefined): Taint[] =>

@@ -15,7 +15,7 @@ export interface ControllerDeps {
   random: Random;
   log: Log;
   /** A recorder that signs with this component's name. */
-  recorder(component: string): EventRecorder;
+  recorderOf(component: string): EventRecorder;
 }
 
 /** A running controller. */
