@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { MeshbedError } from "../kernel/errors.ts";
-import { child, invalid, keyed } from "./field-errors.ts";
+import { child, invalid, keyed, required } from "./field-errors.ts";
 import type { FieldError } from "./kind.ts";
 
 /** The part of an OpenAPI v3 schema that the generated documents use. */
@@ -52,6 +52,21 @@ const referencePrefix = "#/components/schemas/";
 export function resolved(schema: Schema): Schema {
   const reference = schema.$ref ?? schema.allOf?.[0]?.$ref;
   return reference === undefined ? schema : schemaNamed(reference.slice(referencePrefix.length));
+}
+
+/** Required fields that are missing, for kinds whose schema is all the API server knows of them (custom resources). */
+export function missingFields(object: unknown, schema: Schema, path = ""): FieldError[] {
+  const { properties, additionalProperties, items, required: names = [] } = resolved(schema);
+  if (Array.isArray(object))
+    return items === undefined ? [] : object.flatMap((item, i) => missingFields(item, items, child(path, i)));
+  if (!isRecord(object)) return [];
+  const errors = names.filter((name) => object[name] === undefined).map((name) => required(child(path, name)));
+  for (const [name, value] of Object.entries(object)) {
+    const known = properties !== undefined && Object.hasOwn(properties, name);
+    const next = known ? properties[name] : additionalProperties;
+    if (next !== undefined) errors.push(...missingFields(value, next, child(path, name)));
+  }
+  return errors;
 }
 
 type Json = Record<string, unknown>;

@@ -1,9 +1,291 @@
-// What is wrong with a DestinationRule.
+// What is wrong with a DestinationRule (Istio pkg/config/validation ValidateDestinationRule).
 
-import { required } from "../field-errors.ts";
+import { child, duplicate, forbidden, inRange, invalid, notNegative, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
+import { dnsLabelProblem } from "../names.ts";
 import type { DestinationRule } from "../types.ts";
+import {
+  exclusive,
+  validateDuration,
+  validateExportTo,
+  validateHeaderName,
+  validateHost,
+  validatePercent,
+  validateRequired,
+} from "./istio-rules.ts";
+import { validateLabels } from "./metadata.ts";
+
+/**
+ * Written out here because the library's typings spell every combination of their oneofs: looking into them takes the
+ * compiler minutes and gigabytes.
+ */
+interface Rule {
+  spec: {
+    host?: string;
+    exportTo?: string[];
+    trafficPolicy?: Policy;
+    subsets?: { name: string; labels?: Record<string, string>; trafficPolicy?: Policy }[];
+  };
+}
+interface PolicyParts {
+  connectionPool?: Pool;
+  outlierDetection?: Outlier;
+  loadBalancer?: LoadBalancer;
+  tls?: Tls;
+}
+interface Policy extends PolicyParts {
+  portLevelSettings?: (PolicyParts & { port?: { number?: number } })[];
+}
+interface Pool {
+  http?: {
+    http1MaxPendingRequests?: number;
+    http2MaxRequests?: number;
+    maxRequestsPerConnection?: number;
+    maxRetries?: number;
+    maxConcurrentStreams?: number;
+    idleTimeout?: string;
+    h2UpgradePolicy?: string;
+    useClientProtocol?: boolean;
+  };
+  tcp?: {
+    maxConnections?: number;
+    connectTimeout?: string;
+    idleTimeout?: string;
+    maxConnectionDuration?: string;
+    tcpKeepalive?: { probes?: number; time?: string; interval?: string };
+  };
+}
+interface Outlier {
+  interval?: string;
+  baseEjectionTime?: string;
+  maxEjectionPercent?: number;
+  minHealthPercent?: number;
+  consecutive5xxErrors?: number;
+  consecutiveGatewayErrors?: number;
+  consecutiveErrors?: number;
+  consecutiveLocalOriginFailures?: number;
+  splitExternalLocalOriginErrors?: boolean;
+}
+interface LoadBalancer {
+  simple?: string;
+  consistentHash?: {
+    httpHeaderName?: string;
+    httpQueryParameterName?: string;
+    useSourceIp?: boolean;
+    httpCookie?: { name?: string; ttl?: string };
+    ringHash?: { minimumRingSize?: number };
+    maglev?: { tableSize?: number };
+    minimumRingSize?: number;
+  };
+  localityLbSetting?: {
+    distribute?: { from?: string; to?: Record<string, number> }[];
+    failover?: { from?: string; to?: string }[];
+    failoverPriority?: string[];
+  };
+  warmupDurationSecs?: string;
+  warmup?: { duration?: string; minimumPercent?: number; aggression?: number };
+}
+interface Tls {
+  mode?: string;
+  clientCertificate?: string;
+  privateKey?: string;
+  caCertificates?: string;
+  credentialName?: string;
+  sni?: string;
+}
+
+const isEmpty = (object: object): boolean => Object.keys(object).length === 0;
+
+function validatePool(pool: Pool, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  const { http, tcp } = pool;
+  if (http === undefined && tcp === undefined)
+    errors.push(required(path, "connection pool must have at least one field"));
+  if (http !== undefined) {
+    const at = child(path, "http");
+    if (isEmpty(http)) errors.push(required(at, "http connection pool must have at least one field"));
+    for (const field of [
+      "http1MaxPendingRequests",
+      "http2MaxRequests",
+      "maxRequestsPerConnection",
+      "maxRetries",
+      "maxConcurrentStreams",
+    ] as const)
+      errors.push(...notNegative(child(at, field), http[field]));
+    errors.push(...validateDuration(http.idleTimeout, child(at, "idleTimeout")));
+    if (http.h2UpgradePolicy === "UPGRADE" && http.useClientProtocol === true)
+      errors.push(
+        forbidden(
+          child(at, "useClientProtocol"),
+          "use client protocol must not be true when H2UpgradePolicy is UPGRADE",
+        ),
+      );
+  }
+  if (tcp !== undefined) {
+    const at = child(path, "tcp");
+    if (isEmpty(tcp)) errors.push(required(at, "tcp connection pool must have at least one field"));
+    errors.push(...notNegative(child(at, "maxConnections"), tcp.maxConnections));
+    for (const field of ["connectTimeout", "idleTimeout", "maxConnectionDuration"] as const)
+      errors.push(...validateDuration(tcp[field], child(at, field)));
+    const keepalive = child(at, "tcpKeepalive");
+    errors.push(...notNegative(child(keepalive, "probes"), tcp.tcpKeepalive?.probes));
+    errors.push(...validateDuration(tcp.tcpKeepalive?.time, child(keepalive, "time")));
+    errors.push(...validateDuration(tcp.tcpKeepalive?.interval, child(keepalive, "interval")));
+  }
+  return errors;
+}
+
+function validateOutlier(outlier: Outlier, path: string): FieldError[] {
+  const errors = [
+    ...validateDuration(outlier.interval, child(path, "interval")),
+    ...validateDuration(outlier.baseEjectionTime, child(path, "baseEjectionTime")),
+    ...validatePercent(outlier.maxEjectionPercent, child(path, "maxEjectionPercent")),
+    ...validatePercent(outlier.minHealthPercent, child(path, "minHealthPercent")),
+  ];
+  for (const field of [
+    "consecutive5xxErrors",
+    "consecutiveGatewayErrors",
+    "consecutiveErrors",
+    "consecutiveLocalOriginFailures",
+  ] as const)
+    errors.push(...notNegative(child(path, field), outlier[field]));
+  if ((outlier.consecutiveLocalOriginFailures ?? 0) > 0 && outlier.splitExternalLocalOriginErrors !== true)
+    errors.push(
+      invalid(
+        child(path, "consecutiveLocalOriginFailures"),
+        outlier.consecutiveLocalOriginFailures,
+        "outlier detection consecutive local origin failures is specified, but split external local origin errors is set to false",
+      ),
+    );
+  return errors;
+}
+
+function validateHash(hash: NonNullable<LoadBalancer["consistentHash"]>, path: string): FieldError[] {
+  const keys = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
+  const errors = exclusive(hash, path, keys).concat(exclusive(hash, path, ["ringHash", "maglev"]));
+  if (!keys.some((key) => hash[key as keyof typeof hash] !== undefined))
+    errors.push(required(path, `one of ${keys.join(", ")} is required`));
+  if (hash.httpHeaderName !== undefined)
+    errors.push(...validateHeaderName(hash.httpHeaderName, child(path, "httpHeaderName")));
+  if (hash.httpQueryParameterName === "") errors.push(required(child(path, "httpQueryParameterName")));
+  if (hash.httpCookie !== undefined) {
+    if (!hash.httpCookie.name) errors.push(required(child(path, "httpCookie", "name"), "name required for HttpCookie"));
+    // "0s" makes it a session cookie.
+    if (hash.httpCookie.ttl !== "0s")
+      errors.push(...validateDuration(hash.httpCookie.ttl, child(path, "httpCookie", "ttl")));
+  }
+  errors.push(...notNegative(child(path, "ringHash", "minimumRingSize"), hash.ringHash?.minimumRingSize));
+  errors.push(...notNegative(child(path, "minimumRingSize"), hash.minimumRingSize));
+  errors.push(...notNegative(child(path, "maglev", "tableSize"), hash.maglev?.tableSize));
+  return errors;
+}
+
+function validateLocality(setting: NonNullable<LoadBalancer["localityLbSetting"]>, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  if (setting.distribute?.length && (setting.failover?.length || setting.failoverPriority?.length))
+    errors.push(forbidden(child(path, "distribute"), "can not simultaneously specify 'distribute' and 'failover'"));
+  setting.distribute?.forEach(({ to = {} }, i) => {
+    const at = child(path, "distribute", i, "to");
+    let total = 0;
+    for (const [locality, weight] of Object.entries(to)) {
+      if (weight <= 0) errors.push(invalid(`${at}[${locality}]`, weight, "locality weight must be in range 1..100"));
+      total += weight;
+    }
+    if (total !== 100) errors.push(invalid(at, total, `total locality weight ${total} != 100`));
+  });
+  setting.failover?.forEach(({ from, to }, i) => {
+    if (from !== undefined && from === to)
+      errors.push(
+        invalid(child(path, "failover", i), to, "locality lb failover settings must specify different regions"),
+      );
+  });
+  return errors;
+}
+
+function validateBalancer(balancer: LoadBalancer, path: string): FieldError[] {
+  const errors = exclusive(balancer, path, ["simple", "consistentHash"]);
+  if (balancer.consistentHash !== undefined)
+    errors.push(...validateHash(balancer.consistentHash, child(path, "consistentHash")));
+  if (balancer.localityLbSetting !== undefined)
+    errors.push(...validateLocality(balancer.localityLbSetting, child(path, "localityLbSetting")));
+  errors.push(...validateDuration(balancer.warmupDurationSecs, child(path, "warmupDurationSecs")));
+  if (balancer.warmup !== undefined) {
+    const at = child(path, "warmup");
+    if (balancer.warmup.duration === undefined) errors.push(required(child(at, "duration")));
+    errors.push(...validateDuration(balancer.warmup.duration, child(at, "duration")));
+    errors.push(...validatePercent(balancer.warmup.minimumPercent, child(at, "minimumPercent")));
+    if ((balancer.warmup.aggression ?? 1) < 1)
+      errors.push(invalid(child(at, "aggression"), balancer.warmup.aggression, "must be greater than or equal to 1"));
+  }
+  return errors;
+}
+
+function validateTls(tls: Tls, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  const files = (["clientCertificate", "privateKey", "caCertificates"] as const).filter((field) => tls[field]);
+  if (tls.credentialName)
+    for (const field of files)
+      errors.push(forbidden(child(path, field), "may not be set together with credentialName"));
+  if (tls.mode === "MUTUAL" && !tls.credentialName)
+    for (const field of ["clientCertificate", "privateKey"] as const)
+      if (!tls[field]) errors.push(required(child(path, field), `${field} required for mutual tls`));
+  if (tls.mode === "ISTIO_MUTUAL")
+    for (const field of files)
+      errors.push(forbidden(child(path, field), "the mesh's own certificates are used in mode ISTIO_MUTUAL"));
+  if (tls.sni) errors.push(...validateHost(tls.sni, child(path, "sni")));
+  return errors;
+}
+
+function validateParts(policy: PolicyParts, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  if (policy.connectionPool !== undefined)
+    errors.push(...validatePool(policy.connectionPool, child(path, "connectionPool")));
+  if (policy.outlierDetection !== undefined)
+    errors.push(...validateOutlier(policy.outlierDetection, child(path, "outlierDetection")));
+  if (policy.loadBalancer !== undefined)
+    errors.push(...validateBalancer(policy.loadBalancer, child(path, "loadBalancer")));
+  if (policy.tls !== undefined) errors.push(...validateTls(policy.tls, child(path, "tls")));
+  return errors;
+}
+
+function validatePolicy(policy: Policy | undefined, path: string): FieldError[] {
+  if (policy === undefined) return [];
+  const errors = validateParts(policy, path);
+  if (isEmpty(policy)) errors.push(required(path, "traffic policy must have at least one field"));
+  const ports = new Set<number>();
+  policy.portLevelSettings?.forEach((setting, i) => {
+    const at = child(path, "portLevelSettings", i);
+    const port = setting.port?.number;
+    if (port === undefined) errors.push(required(child(at, "port")));
+    else {
+      errors.push(...inRange(child(at, "port", "number"), port, 1, 65535));
+      if (ports.has(port)) errors.push(duplicate(child(at, "port", "number"), port));
+      ports.add(port);
+    }
+    errors.push(...validateParts(setting, at));
+  });
+  return errors;
+}
 
 export function validateDestinationRule(object: DestinationRule): FieldError[] {
-  return object.spec === undefined ? [required("spec")] : [];
+  const rule = object as unknown as Rule;
+  const missing = validateRequired(rule, "io.istio.networking.v1.DestinationRule");
+  if (missing.length > 0) return missing;
+  const { spec } = rule;
+  const errors = [
+    ...validateHost(spec.host, "spec.host"),
+    ...validatePolicy(spec.trafficPolicy, "spec.trafficPolicy"),
+    ...validateExportTo(spec.exportTo),
+  ];
+  const names = new Set<string>();
+  spec.subsets?.forEach((subset, i) => {
+    const path = child("spec.subsets", i);
+    const problem = subset.name ? dnsLabelProblem(subset.name) : "subset name cannot be empty";
+    if (problem !== undefined) errors.push(invalid(child(path, "name"), subset.name, problem));
+    if (names.has(subset.name)) errors.push(duplicate(child(path, "name"), subset.name));
+    names.add(subset.name);
+    errors.push(...validateLabels(subset.labels, child(path, "labels")));
+    errors.push(...validatePolicy(subset.trafficPolicy, child(path, "trafficPolicy")));
+  });
+  return errors;
 }

@@ -127,8 +127,8 @@ export function validateService(service: Service, old?: Service): FieldError[] {
         "may only be set for externally-accessible services",
       ),
     );
-  // An assigned address stays with its service unless the service turns from or to ExternalName.
-  if (old?.spec?.clusterIP && old.spec.type !== "ExternalName" && spec.type !== "ExternalName")
+  // Left out, the assigned address is kept; named, it must be that one, unless the service turns from or to ExternalName.
+  if (spec.clusterIP && old?.spec?.clusterIP && old.spec.type !== "ExternalName" && spec.type !== "ExternalName")
     errors.push(...immutable("spec.clusterIPs[0]", spec.clusterIP, old.spec.clusterIP));
   return errors;
 }
