@@ -1,6 +1,5 @@
 // Typed names for the kinds meshbed works with, from the kubernetes-models library. Types only: nothing is loaded at run time.
 
-import type { IDestinationRule } from "@kubernetes-models/istio/networking.istio.io/v1/DestinationRule";
 import type { IGateway } from "@kubernetes-models/istio/networking.istio.io/v1/Gateway";
 import type { IVirtualService } from "@kubernetes-models/istio/networking.istio.io/v1/VirtualService";
 import type { IDaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
@@ -20,6 +19,7 @@ import type { IPod } from "kubernetes-models/v1/Pod";
 import type { ISecret } from "kubernetes-models/v1/Secret";
 import type { IService } from "kubernetes-models/v1/Service";
 import type { IServiceAccount } from "kubernetes-models/v1/ServiceAccount";
+import type { IDestinationRule } from "./destination-rule.ts";
 import type { Stored } from "./object.ts";
 
 export type Namespace = Stored<INamespace>;

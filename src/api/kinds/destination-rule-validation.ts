@@ -1,5 +1,13 @@
 // What is wrong with a DestinationRule (Istio pkg/config/validation ValidateDestinationRule).
 
+import type {
+  ClientTls,
+  ConnectionPool,
+  LoadBalancer,
+  OutlierDetection,
+  PortPolicy,
+  TrafficPolicy,
+} from "../destination-rule.ts";
 import { child, duplicate, forbidden, inRange, invalid, notNegative, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
 import { dnsLabelProblem } from "../names.ts";
@@ -15,88 +23,9 @@ import {
 } from "./istio-rules.ts";
 import { validateLabels } from "./metadata.ts";
 
-/**
- * Written out here because the library's typings spell every combination of their oneofs: looking into them takes the
- * compiler minutes and gigabytes.
- */
-interface Rule {
-  spec: {
-    host?: string;
-    exportTo?: string[];
-    trafficPolicy?: Policy;
-    subsets?: { name: string; labels?: Record<string, string>; trafficPolicy?: Policy }[];
-  };
-}
-interface PolicyParts {
-  connectionPool?: Pool;
-  outlierDetection?: Outlier;
-  loadBalancer?: LoadBalancer;
-  tls?: Tls;
-}
-interface Policy extends PolicyParts {
-  portLevelSettings?: (PolicyParts & { port?: { number?: number } })[];
-}
-interface Pool {
-  http?: {
-    http1MaxPendingRequests?: number;
-    http2MaxRequests?: number;
-    maxRequestsPerConnection?: number;
-    maxRetries?: number;
-    maxConcurrentStreams?: number;
-    idleTimeout?: string;
-    h2UpgradePolicy?: string;
-    useClientProtocol?: boolean;
-  };
-  tcp?: {
-    maxConnections?: number;
-    connectTimeout?: string;
-    idleTimeout?: string;
-    maxConnectionDuration?: string;
-    tcpKeepalive?: { probes?: number; time?: string; interval?: string };
-  };
-}
-interface Outlier {
-  interval?: string;
-  baseEjectionTime?: string;
-  maxEjectionPercent?: number;
-  minHealthPercent?: number;
-  consecutive5xxErrors?: number;
-  consecutiveGatewayErrors?: number;
-  consecutiveErrors?: number;
-  consecutiveLocalOriginFailures?: number;
-  splitExternalLocalOriginErrors?: boolean;
-}
-interface LoadBalancer {
-  simple?: string;
-  consistentHash?: {
-    httpHeaderName?: string;
-    httpQueryParameterName?: string;
-    useSourceIp?: boolean;
-    httpCookie?: { name?: string; ttl?: string };
-    ringHash?: { minimumRingSize?: number };
-    maglev?: { tableSize?: number };
-    minimumRingSize?: number;
-  };
-  localityLbSetting?: {
-    distribute?: { from?: string; to?: Record<string, number> }[];
-    failover?: { from?: string; to?: string }[];
-    failoverPriority?: string[];
-  };
-  warmupDurationSecs?: string;
-  warmup?: { duration?: string; minimumPercent?: number; aggression?: number };
-}
-interface Tls {
-  mode?: string;
-  clientCertificate?: string;
-  privateKey?: string;
-  caCertificates?: string;
-  credentialName?: string;
-  sni?: string;
-}
-
 const isEmpty = (object: object): boolean => Object.keys(object).length === 0;
 
-function validatePool(pool: Pool, path: string): FieldError[] {
+function validatePool(pool: ConnectionPool, path: string): FieldError[] {
   const errors: FieldError[] = [];
   const { http, tcp } = pool;
   if (http === undefined && tcp === undefined)
@@ -135,7 +64,7 @@ function validatePool(pool: Pool, path: string): FieldError[] {
   return errors;
 }
 
-function validateOutlier(outlier: Outlier, path: string): FieldError[] {
+function validateOutlier(outlier: OutlierDetection, path: string): FieldError[] {
   const errors = [
     ...validateDuration(outlier.interval, child(path, "interval")),
     ...validateDuration(outlier.baseEjectionTime, child(path, "baseEjectionTime")),
@@ -220,7 +149,7 @@ function validateBalancer(balancer: LoadBalancer, path: string): FieldError[] {
   return errors;
 }
 
-function validateTls(tls: Tls, path: string): FieldError[] {
+function validateTls(tls: ClientTls, path: string): FieldError[] {
   const errors: FieldError[] = [];
   const files = (["clientCertificate", "privateKey", "caCertificates"] as const).filter((field) => tls[field]);
   if (tls.credentialName)
@@ -236,7 +165,7 @@ function validateTls(tls: Tls, path: string): FieldError[] {
   return errors;
 }
 
-function validateParts(policy: PolicyParts, path: string): FieldError[] {
+function validateParts(policy: PortPolicy, path: string): FieldError[] {
   const errors: FieldError[] = [];
   if (policy.connectionPool !== undefined)
     errors.push(...validatePool(policy.connectionPool, child(path, "connectionPool")));
@@ -248,7 +177,7 @@ function validateParts(policy: PolicyParts, path: string): FieldError[] {
   return errors;
 }
 
-function validatePolicy(policy: Policy | undefined, path: string): FieldError[] {
+function validatePolicy(policy: TrafficPolicy | undefined, path: string): FieldError[] {
   if (policy === undefined) return [];
   const errors = validateParts(policy, path);
   if (isEmpty(policy)) errors.push(required(path, "traffic policy must have at least one field"));
@@ -268,10 +197,9 @@ function validatePolicy(policy: Policy | undefined, path: string): FieldError[] 
 }
 
 export function validateDestinationRule(object: DestinationRule): FieldError[] {
-  const rule = object as unknown as Rule;
-  const missing = validateRequired(rule, "io.istio.networking.v1.DestinationRule");
+  const missing = validateRequired(object, "io.istio.networking.v1.DestinationRule");
   if (missing.length > 0) return missing;
-  const { spec } = rule;
+  const spec = object.spec!;
   const errors = [
     ...validateHost(spec.host, "spec.host"),
     ...validatePolicy(spec.trafficPolicy, "spec.trafficPolicy"),
