@@ -48,7 +48,7 @@ export function createHttpsServer(core: Core, tls: HttpsOptions, observe: Observ
     (request, response) => {
       serve(core, observe, request, response).catch((error) => {
         log.debug("connection broke", { path: request.url, error: messageOf(error) });
-        response.stream?.destroy(new Error("aborted"));
+        cutOff(response);
       });
     },
   );
@@ -74,6 +74,14 @@ export function createHttpsServer(core: Core, tls: HttpsOptions, observe: Observ
         for (const socket of sockets) socket.destroy();
       }),
   };
+}
+
+/** Breaks the stream, so that a half answer is not taken for a whole one. */
+function cutOff(response: Http2ServerResponse): void {
+  // Over HTTP/1.1 this is node:http's answer, which has no stream. An HTTP/2 stream is closed with an error: Bun would
+  // send a bare end of data otherwise.
+  if (response.stream) response.stream.destroy(new Error("aborted"));
+  else response.socket?.destroy();
 }
 
 async function serve(

@@ -18,9 +18,7 @@ export function selectionOf(kind: KindDefinition, query: Readonly<Record<string,
   for (const { field } of fields)
     if (!(field === "metadata.name" || (field === "metadata.namespace" && kind.namespaced)))
       if (!Object.hasOwn(kind.selectableFields, field))
-        throw badRequest(
-          `Unable to find "${kind.group === "" ? "" : `${kind.group}/`}${kind.version}, Resource=${kind.plural}" that match label selector "${query["labelSelector"] ?? ""}", field selector "${query["fieldSelector"]}": field label not supported: ${field}`,
-        );
+        throw badRequest(`field label not supported: ${field}`);
   return {
     everything: labels.length === 0 && fields.length === 0,
     matches: (object) =>
