@@ -11,6 +11,7 @@ import {
   type OutlierDetection,
   OutlierDetectionSchema,
 } from "#gen/xds/envoy/config/cluster/v3/outlier_detection_pb.js";
+import { HttpProtocolOptionsSchema as HttpProtocolOptionsCommonSchema } from "#gen/xds/envoy/config/core/v3/protocol_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { adsSource, durationOf, istioMetadata, pack, tcpAddress } from "./envoy.ts";
@@ -66,7 +67,7 @@ function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefi
   const connectMs = pool?.tcp?.connectTimeout === undefined ? undefined : parseDurationMs(pool.tcp.connectTimeout);
   const passthrough = lbPolicy === Lb.CLUSTER_PROVIDED;
   const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
-  return create(ClusterSchema, {
+  const message = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: passthrough ? Discovery.ORIGINAL_DST : Discovery.EDS },
     ...(!passthrough && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
@@ -74,16 +75,13 @@ function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefi
     lbPolicy,
     circuitBreakers: thresholds(pool),
     ...(policy.outlierDetection !== undefined && { outlierDetection: outlierDetection(policy.outlierDetection) }),
-    ...((multiplexed || pool?.http !== undefined) && {
-      typedExtensionProtocolOptions: {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocolOptions(multiplexed, pool),
-      },
-    }),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(subset !== undefined && { subset: subset.name }),
     }),
   });
+  limitConnections(message, multiplexed, pool);
+  return message;
 }
 
 function lbPolicyOf(policy: PortPolicy): Lb {
@@ -112,24 +110,29 @@ function thresholds(pool: PortPolicy["connectionPool"]) {
   };
 }
 
-function protocolOptions(multiplexed: boolean, pool: PortPolicy["connectionPool"]) {
+/** HTTP/2 upstreams need the options in their own message; with HTTP/1.1 the cluster's plain fields say the same. */
+function limitConnections(cluster: Cluster, multiplexed: boolean, pool: PortPolicy["connectionPool"]): void {
   const http = pool?.http;
   const idleMs = http?.idleTimeout === undefined ? undefined : parseDurationMs(http.idleTimeout);
-  const upgrade = multiplexed || http?.h2UpgradePolicy === "UPGRADE";
-  return pack(HttpProtocolOptionsSchema, {
-    commonHttpProtocolOptions: {
-      ...(idleMs !== undefined && { idleTimeout: durationOf(idleMs) }),
-      ...(http?.maxRequestsPerConnection && { maxRequestsPerConnection: http.maxRequestsPerConnection }),
-    },
-    upstreamProtocolOptions: {
-      case: "explicitHttpConfig",
-      value: {
-        protocolConfig: upgrade
-          ? { case: "http2ProtocolOptions", value: {} }
-          : { case: "httpProtocolOptions", value: {} },
+  const requestsMax = http?.maxRequestsPerConnection || undefined;
+  const common = create(HttpProtocolOptionsCommonSchema);
+  if (idleMs !== undefined) common.idleTimeout = durationOf(idleMs);
+  if (!multiplexed && http?.h2UpgradePolicy !== "UPGRADE") {
+    if (idleMs !== undefined) cluster.commonHttpProtocolOptions = common;
+    if (requestsMax !== undefined) cluster.maxRequestsPerConnection = requestsMax;
+    return;
+  }
+  if (requestsMax !== undefined) common.maxRequestsPerConnection = requestsMax;
+  cluster.typedExtensionProtocolOptions["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"] = pack(
+    HttpProtocolOptionsSchema,
+    {
+      commonHttpProtocolOptions: common,
+      upstreamProtocolOptions: {
+        case: "explicitHttpConfig",
+        value: { protocolConfig: { case: "http2ProtocolOptions", value: {} } },
       },
     },
-  });
+  );
 }
 
 /** Istio's defaults where a field is absent (LIMITS of outlier detection); only consecutive errors are looked at. */
