@@ -51,8 +51,10 @@ export type WatchEnd =
 export interface StoreWatch {
   /** Events ready now, oldest first, all of them at most once; empty when there are none. */
   take(): StoreEvent[];
-  /** Resolves when `take` has something to give or the watch has ended. */
+  /** Resolves when `take` may have something to give, the watch has ended, or `wake` was called. */
   ready(): Promise<void>;
+  /** Resolves a pending `ready` early, for a consumer with other reasons to look up. */
+  wake(): void;
   /** Every event of the prefix up to this revision has been taken. */
   readonly revision: number;
   /** Why nothing will come any more; undefined while open. Events taken before remain valid. */

@@ -52,7 +52,7 @@ class Watch implements StoreWatch {
   #position: Position = { kind: "past" };
   #revision: number;
   #end: WatchEnd | undefined;
-  #wake: (() => void) | undefined;
+  #waiting: PromiseWithResolvers<void> | undefined;
 
   constructor(
     prefix: string,
@@ -104,13 +104,14 @@ class Watch implements StoreWatch {
   ready(): Promise<void> {
     if (this.#end !== undefined || this.#position.kind === "past" || this.#position.buffer.length > 0)
       return Promise.resolve();
-    return new Promise((resolve) => {
-      const before = this.#wake;
-      this.#wake = () => {
-        before?.();
-        resolve();
-      };
-    });
+    this.#waiting ??= Promise.withResolvers<void>();
+    return this.#waiting.promise;
+  }
+
+  wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.resolve();
   }
 
   publish(events: readonly StoreEvent[]): void {
@@ -126,7 +127,7 @@ class Watch implements StoreWatch {
       buffer.push(event);
       grew = true;
     }
-    if (grew) this.#notify();
+    if (grew) this.wake();
   }
 
   compacted(revision: number): void {
@@ -140,13 +141,7 @@ class Watch implements StoreWatch {
   #finish(end: WatchEnd): void {
     this.#end = end;
     this.#ended(this);
-    this.#notify();
-  }
-
-  #notify(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
+    this.wake();
   }
 }
 
