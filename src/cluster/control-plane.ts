@@ -63,7 +63,7 @@ export async function runControlPlane(
     authority,
     adsHost: master.ip,
     adsPort: config.adsPort,
-    adsTls: { ...serving, caPem: clusterCaPem },
+    adsTls: { ca: clusterCaPem, cert: serving.certPem, key: serving.keyPem },
     clock,
     log,
     mode: config.isolation.mode,
