@@ -100,8 +100,8 @@ function initialAge(headers: Headers, requestedAtMs: number, receivedAtMs: numbe
   const apparentMs = Number.isNaN(dateMs) ? 0 : Math.max(0, receivedAtMs - dateMs);
   const age = headers.get("age") ?? "";
   const correctedMs = (/^\d+$/.test(age) ? Number(age) * 1000 : 0) + (receivedAtMs - requestedAtMs);
-  // Dates have whole seconds: an apparent age below one is rounding.
-  return Math.max(apparentMs < 1000 ? 0 : apparentMs, correctedMs);
+  // Dates have whole seconds and servers compute them once a second: an apparent age below two is rounding.
+  return Math.max(apparentMs < 2000 ? 0 : apparentMs, correctedMs);
 }
 
 export const ageMs = (entry: Freshness, nowMs: number): number =>

@@ -142,7 +142,10 @@ export function toResponse(reply: Reply, method: string, via: string): Response 
       if (!headers.has("content-disposition")) headers.set("content-disposition", "inline");
       return new Response(Bun.file(body.path).slice(body.from, body.to), init);
     case "stream":
-      return new Response(body.stream, init);
+      if (method !== "HEAD") return new Response(body.stream, init);
+      // The fields are all a HEAD wants; the length is among them.
+      void body.stream.cancel();
+      return new Response(null, init);
     case "chunks":
       if (method === "HEAD") {
         if (body.lengthBytes !== undefined) headers.set("Content-Length", String(body.lengthBytes));
