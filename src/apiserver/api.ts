@@ -12,6 +12,7 @@ import { adoptServiceAddresses } from "./admission-service.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { type Core, createCore } from "./core.ts";
 import { unavailable } from "./failure.ts";
+import { createKeyLocks } from "./key-locks.ts";
 import { createKindTable, decodeEntry, prefixOf } from "./records.ts";
 import { createServiceAddresses } from "./service-addresses.ts";
 import { createTransport } from "./transport.ts";
@@ -59,6 +60,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     kinds: createKindTable(options.kinds),
     settings: { ...defaultSettings, ...options.settings },
     addresses: createServiceAddresses(random),
+    locks: createKeyLocks(),
   };
   for (const entry of store.list(prefixOf({ group: "", plural: "services" })).entries)
     adoptServiceAddresses(deps.addresses, decodeEntry(entry));

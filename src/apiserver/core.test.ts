@@ -221,11 +221,11 @@ describe("update and patch", () => {
   test("parallel patches without a resourceVersion all arrive", async () => {
     await ask("POST", maps, configMap("a", {}));
     const answers = await Promise.all(
-      Array.from({ length: 30 }, (_, i) => ask("PATCH", `${maps}/a`, { data: { [`k${i}`]: "v" } }, merge)),
+      Array.from({ length: 200 }, (_, i) => ask("PATCH", `${maps}/a`, { data: { [`k${i}`]: "v" } }, merge)),
     );
-    expect(answers.map((answer) => answer.status)).toEqual(Array(30).fill(200));
+    expect(answers.map((answer) => answer.status)).toEqual(Array(200).fill(200));
     const { body } = await ask("GET", `${maps}/a`);
-    expect(Object.keys(body["data"] as unknown as object).length).toBe(30);
+    expect(Object.keys(body["data"] as unknown as object).length).toBe(200);
   });
 
   test("a patch that names a stale resourceVersion gets 409", async () => {

@@ -11,7 +11,7 @@ import type { AdmissionRequest, CoreDeps } from "./types.ts";
 import { countGeneration } from "./update.ts";
 
 /** Rounds of read and swap before a writer is told there is a conflict. */
-const attemptsMax = 64;
+const attemptsMax = 16;
 
 export interface Modification {
   kind: KindDefinition;
@@ -27,9 +27,13 @@ export interface Modification {
 export type Modified = { kind: "stored"; object: KubeObject } | { kind: "removed"; object: KubeObject };
 
 /** Removes the object instead of storing it when it is being deleted and nothing holds it any more. */
-export async function modifyObject(deps: CoreDeps, modification: Modification): Promise<Modified> {
-  const { kind, namespace, name } = modification;
-  const key = recordKey(kind, namespace, name);
+export function modifyObject(deps: CoreDeps, modification: Modification): Promise<Modified> {
+  const key = recordKey(modification.kind, modification.namespace, modification.name);
+  return deps.locks.run(key, () => modify(deps, key, modification));
+}
+
+async function modify(deps: CoreDeps, key: string, modification: Modification): Promise<Modified> {
+  const { kind, name } = modification;
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
     const entry = deps.store.get(key);
     if (entry === undefined) throw notFound(kind, name);

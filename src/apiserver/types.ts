@@ -6,6 +6,7 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Store } from "../store/types.ts";
+import type { KeyLocks } from "./key-locks.ts";
 import type { ServiceAddresses } from "./service-addresses.ts";
 
 /** From a client certificate: CN and O. */
@@ -90,6 +91,7 @@ export interface CoreDeps {
   log: Log;
   settings: ApiSettings;
   addresses: ServiceAddresses;
+  locks: KeyLocks;
 }
 
 export interface KindTable {
