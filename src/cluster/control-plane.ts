@@ -4,10 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { allKinds } from "../api/kinds/all.ts";
 import * as resources from "../api/resources.ts";
+import type { Node } from "../api/types.ts";
 import { startApiServer } from "../apiserver/server.ts";
 import { createClient } from "../client/client.ts";
 import { createInformer } from "../client/informer.ts";
-import type { Client } from "../client/types.ts";
+import type { Client, Informer } from "../client/types.ts";
 import { startControllers } from "../controllers/controllers.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { realClock } from "../kernel/clock.ts";
@@ -20,8 +21,11 @@ import { type ClusterConfig, evictionDelayMs, masterOf, nodeGraceMs, statePaths 
 import { emitEvent } from "./events.ts";
 import { applyManifest, readManifests } from "./manifests.ts";
 import { readKeyPair } from "./pki.ts";
-import { reportStatus } from "./status.ts";
+import { reportStatus, summarize } from "./status.ts";
 import { ensureGatewayCertificate } from "./tls-secret.ts";
+
+/** A node that is not Ready by then may be broken; the others start without it. */
+const nodesWaitMaxMs = 3_000;
 
 const clock = realClock;
 const random = systemRandom;
@@ -76,9 +80,13 @@ export async function runControlPlane(
     nodeCidr: "10.244.0.0/16",
     clusterCaPem,
   });
-  const scheduler = startScheduler(deps);
-  const stopStatus = reportStatus(createInformer(deps, resources.nodes), createInformer(deps, resources.pods), clock);
-  if (apply) await applyAll(config, client);
+  const nodes = createInformer(deps, resources.nodes);
+  const stopStatus = reportStatus(nodes, createInformer(deps, resources.pods), clock);
+  const [scheduler] = await Promise.all([
+    // The first node to register would otherwise get every pod.
+    allReady(nodes, config.nodes.length).then(() => startScheduler(deps)),
+    apply ? applyAll(config, client) : undefined,
+  ]);
 
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
   stopStatus();
@@ -87,6 +95,23 @@ export async function runControlPlane(
   await mesh.close();
   await api.close();
   store.close();
+}
+
+/** Resolves when this many nodes are Ready, or after nodesWaitMaxMs. */
+function allReady(nodes: Informer<Node>, count: number): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = () => {
+      cancel();
+      unsubscribe();
+      resolve();
+    };
+    const check = () => {
+      if (summarize(nodes.list(), []).nodes.ready >= count) finish();
+    };
+    const cancel = clock.after(nodesWaitMaxMs, finish);
+    const unsubscribe = nodes.onChange(check);
+    check();
+  });
 }
 
 /** Installs what a cluster has before its applications, then the applications. A refused manifest fails the start, with its place. */
