@@ -5,12 +5,29 @@ import { keyOf } from "../api/object.ts";
 import type { DestinationRule, Gateway, VirtualService } from "../api/types.ts";
 import { serversOf } from "./gateway-servers.ts";
 import { credentialNames } from "./translate-gateways.ts";
+import { selects } from "./translate-listeners.ts";
 import { credentialSecret } from "./translate-secrets.ts";
-import type { HttpRule, Model, Problem, TrafficPolicy } from "./types.ts";
+import type { HttpRule, Model, Problem, ServiceModel, TrafficPolicy } from "./types.ts";
 
 export const notCarriedOut = "NotCarriedOut";
 const conflicting = "Conflicting";
 const missing = "ReferenceNotFound";
+
+function protocolProblems(model: Model, { service, namespace, ports }: ServiceModel): Problem[] {
+  const multiplexed = ports.filter(({ protocol }) => protocol === "http2" || protocol === "grpc");
+  if (multiplexed.length === 0) return [];
+  const inMesh = model.workloads.some(
+    (workload) =>
+      workload.injected && workload.namespace === namespace && selects(service.spec?.selector, workload.labels),
+  );
+  if (!inMesh) return [];
+  return multiplexed.map(({ name, port, protocol }) => ({
+    object: service,
+    reason: notCarriedOut,
+    field: "spec.ports",
+    message: `spec.ports: ${protocol} port ${name || port} is carried as TCP: connections are balanced, not requests, and HTTP routes do not apply`,
+  }));
+}
 
 type Report = (field: string, message: string) => void;
 
@@ -27,7 +44,9 @@ export const virtualServiceProblems = (object: VirtualService): Problem[] =>
     const { spec } = object;
     const inMesh = spec?.gateways === undefined || spec.gateways.length === 0 || spec.gateways.includes("mesh");
     if (spec?.tls !== undefined && inMesh) report("spec.tls", "TLS routes apply at gateways only, not to sidecars yet");
-    spec?.http?.forEach((rule, index) => httpRuleProblems(rule, `spec.http[${index}]`, report));
+    spec?.http?.forEach((rule, index) => {
+      httpRuleProblems(rule, `spec.http[${index}]`, report);
+    });
   });
 
 function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
@@ -41,8 +60,9 @@ function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
   for (const field of ["grpcStatus", "http2Error"])
     if (abort?.[field] !== undefined)
       report(`${path}.fault.abort.${field}`, "no fault is injected; only httpStatus is");
-  if (rule.corsPolicy?.allowOrigin !== undefined)
-    report(`${path}.corsPolicy.allowOrigin`, "is ignored; use allowOrigins");
+  if (rule.corsPolicy !== undefined) report(`${path}.corsPolicy`, "is not carried out: requests go to the service");
+  if (rule.mirror !== undefined || rule.mirrors !== undefined)
+    report(`${path}.mirror`, "requests are not mirrored yet");
   if (rule.retries?.retryRemoteLocalities)
     report(`${path}.retries.retryRemoteLocalities`, "retries know no localities");
   const routes = rule.route ?? [];
@@ -59,9 +79,9 @@ export const destinationRuleProblems = (object: DestinationRule): Problem[] =>
     if (spec?.workloadSelector !== undefined)
       report("spec.workloadSelector", "rules for selected clients are not carried out; the rule is not used");
     policyProblems(spec?.trafficPolicy, "spec.trafficPolicy", report);
-    spec?.subsets?.forEach(({ trafficPolicy }, index) =>
-      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report),
-    );
+    spec?.subsets?.forEach(({ trafficPolicy }, index) => {
+      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report);
+    });
   });
 
 function policyProblems(policy: TrafficPolicy | undefined, path: string, report: Report): void {
@@ -70,13 +90,16 @@ function policyProblems(policy: TrafficPolicy | undefined, path: string, report:
   for (const field of ["consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"])
     if (balancer?.[field] !== undefined)
       report(`${path}.loadBalancer.${field}`, "is not carried out; the default balancing is used");
+  if (policy.outlierDetection !== undefined) report(`${path}.outlierDetection`, "endpoints are not ejected yet");
+  if (policy.connectionPool?.http?.h2UpgradePolicy === "UPGRADE")
+    report(`${path}.connectionPool.http.h2UpgradePolicy`, "HTTP/1.1 is used");
   if (policy.tls !== undefined && policy.tls.mode !== "ISTIO_MUTUAL")
     report(`${path}.tls`, "is not carried out: mutual TLS is used inside the mesh, plain text outside");
   for (const field of ["tunnel", "proxyProtocol", "retryBudget"])
     if ((policy as Record<string, unknown>)[field] !== undefined) report(`${path}.${field}`, "is not carried out");
-  policy.portLevelSettings?.forEach((setting, index) =>
-    policyProblems(setting as TrafficPolicy, `${path}.portLevelSettings[${index}]`, report),
-  );
+  policy.portLevelSettings?.forEach((setting, index) => {
+    policyProblems(setting as TrafficPolicy, `${path}.portLevelSettings[${index}]`, report);
+  });
 }
 
 export const gatewayProblems = (object: Gateway): Problem[] =>
@@ -106,9 +129,9 @@ export const gatewayProblems = (object: Gateway): Problem[] =>
     });
   });
 
-/** What only shows with everything else there: servers that collide, credentials that are missing. */
+/** What only shows with everything else there: colliding servers, missing credentials, protocols the proxy does not speak. */
 export function modelProblems(model: Model): Problem[] {
-  const problems: Problem[] = [];
+  const problems = model.services.flatMap((service) => protocolProblems(model, service));
   for (const workload of model.workloads) {
     if (!workload.gateway) continue;
     const { byPort, conflicts } = serversOf(model, workload);

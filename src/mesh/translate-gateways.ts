@@ -7,6 +7,7 @@ import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3
 import {
   VirtualHost_TlsRequirementType as RequireTls,
   type Route,
+  RouteSchema,
   type VirtualHost,
   VirtualHostSchema,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
@@ -19,6 +20,7 @@ import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts"
 import { httpManager, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
 import { resolveGateway } from "./model.ts";
+import { routeMatch } from "./translate-match.ts";
 import { clusterOf, httpRoutes } from "./translate-routes.ts";
 import type { GatewayServer, HttpDestination, Model, RuleSet, Workload } from "./types.ts";
 
@@ -122,7 +124,8 @@ function routeConfiguration(
       create(VirtualHostSchema, {
         name: `${host}:${port}`,
         domains: [host],
-        routes: catchAll ? [...routes, catchAll] : routes,
+        // Said twice: the requirement is Istio's way, the route holds for proxies that do not know it.
+        routes: redirect ? [toHttps] : catchAll ? [...routes, catchAll] : routes,
         requireTls: redirect ? RequireTls.ALL : RequireTls.NONE,
         includeRequestAttemptCount: true,
       }),
@@ -136,6 +139,12 @@ function routeConfiguration(
     ignorePortInHostMatching: true,
   });
 }
+
+const toHttps: Route = create(RouteSchema, {
+  name: "https-redirect",
+  match: routeMatch(undefined),
+  action: { case: "redirect", value: { schemeRewriteSpecifier: { case: "httpsRedirect", value: true } } },
+});
 
 function secureChain(server: Server, filter: ReturnType<typeof tcpProxy>): FilterChain {
   return create(FilterChainSchema, {

@@ -11,19 +11,17 @@ import {
   type Route,
   type RouteAction,
   RouteActionSchema,
-  type RouteMatch,
   RouteSchema,
   type WeightedCluster_ClusterWeightSchema,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import { CorsPolicySchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack, percentOf } from "./envoy.ts";
 import { resolveHost } from "./hosts.ts";
 import { blackHoleName, outboundName } from "./translate-clusters.ts";
-import { appliesTo, isCatchAll, type RouteContext, routeMatch, stringMatcher } from "./translate-match.ts";
+import { appliesTo, isCatchAll, type RouteContext, routeMatch } from "./translate-match.ts";
 import { defaultRetryPolicy, retryPolicyOf } from "./translate-retries.ts";
-import type { HttpDestination, HttpRule, Model, RuleSet, StringMatch } from "./types.ts";
+import type { HttpDestination, HttpMatch, HttpRule, Model, RuleSet, StringMatch } from "./types.ts";
 
 type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
 type WeightInit = MessageInitShape<typeof WeightedCluster_ClusterWeightSchema>;
@@ -39,13 +37,12 @@ export function httpRoutes(
     if (rule.delegate !== undefined) continue;
     const matches = rule.match ?? [];
     if (matches.length === 0) {
-      const catchAll = routeOf(model, rule, rule.name ?? "", routeMatch(undefined), context);
+      const catchAll = routeOf(model, rule, undefined, context);
       return { routes, catchAll };
     }
     for (const match of matches) {
       if (!appliesTo(match, context)) continue;
-      const name = [rule.name, match.name].filter(Boolean).join(".");
-      const route = routeOf(model, rule, name, routeMatch(match), context);
+      const route = routeOf(model, rule, match, context);
       if (isCatchAll(match)) return { routes, catchAll: route };
       routes.push(route);
     }
@@ -68,22 +65,26 @@ export const defaultRoute = (cluster: string): Route =>
     },
   });
 
-function routeOf(model: Model, rule: HttpRule, name: string, match: RouteMatch, context: RouteContext): Route {
+function routeOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, context: RouteContext): Route {
   const headers = headerOperations(rule.headers);
   const filters: Record<string, Any> = {};
   const fault = faultOf(rule);
   if (fault !== undefined) filters["envoy.filters.http.fault"] = fault;
-  if (rule.corsPolicy !== undefined) filters["envoy.filters.http.cors"] = corsOf(rule.corsPolicy);
   return create(RouteSchema, {
-    name,
-    match,
-    action: actionOf(model, rule, context),
+    name: [rule.name, match?.name].filter(Boolean).join("."),
+    match: routeMatch(match),
+    action: actionOf(model, rule, match, context),
     ...headers,
     typedPerFilterConfig: filters,
   });
 }
 
-function actionOf(model: Model, rule: HttpRule, context: RouteContext): MessageInitShape<typeof RouteSchema>["action"] {
+function actionOf(
+  model: Model,
+  rule: HttpRule,
+  match: HttpMatch | undefined,
+  context: RouteContext,
+): MessageInitShape<typeof RouteSchema>["action"] {
   if (rule.redirect !== undefined) return { case: "redirect", value: redirectOf(rule.redirect, context) };
   if (rule.directResponse !== undefined) {
     const { status, body } = rule.directResponse;
@@ -96,17 +97,16 @@ function actionOf(model: Model, rule: HttpRule, context: RouteContext): MessageI
           : undefined;
     return { case: "directResponse", value: { status, ...(specifier && { body: { specifier } }) } };
   }
-  return { case: "route", value: forwardOf(model, rule, context) };
+  return { case: "route", value: forwardOf(model, rule, match, context) };
 }
 
-function forwardOf(model: Model, rule: HttpRule, context: RouteContext): RouteAction {
+function forwardOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, context: RouteContext): RouteAction {
   const all = rule.route ?? [];
   // A single destination takes all, whatever its weight; of several, those of weight 0 get nothing.
   const destinations = all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0);
   const timeoutMs = rule.timeout === undefined ? 0 : (parseDurationMs(rule.timeout) ?? 0);
   const retryPolicy = retryPolicyOf(rule.retries);
   const authority = rule.rewrite?.authority || requestHost(rule.headers);
-  const regexRewrite = rule.rewrite?.uriRegexRewrite;
   const mirrors = [
     ...(rule.mirror ? [{ destination: rule.mirror, percentage: rule.mirrorPercentage }] : []),
     ...(rule.mirrors ?? []),
@@ -115,10 +115,7 @@ function forwardOf(model: Model, rule: HttpRule, context: RouteContext): RouteAc
     clusterSpecifier: clusterSpecifier(model, destinations, context),
     timeout: durationOf(timeoutMs),
     ...(retryPolicy && { retryPolicy }),
-    ...(rule.rewrite?.uri && { prefixRewrite: rule.rewrite.uri }),
-    ...(regexRewrite?.match && {
-      regexRewrite: { pattern: { regex: regexRewrite.match }, substitution: regexRewrite.rewrite ?? "" },
-    }),
+    ...pathRewrite(rule.rewrite, match),
     ...(authority && { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
     requestMirrorPolicies: mirrors.map(({ destination, percentage }) => ({
       cluster: clusterOf(model, destination, context),
@@ -159,6 +156,19 @@ export function clusterOf(
   const ports = model.serviceByHost.get(host)?.ports ?? [];
   const port = destination.port?.number ?? (ports.length === 1 ? ports[0]!.port : context.listenerPort);
   return outboundName(port, destination.subset ?? "", host);
+}
+
+/** `uri` replaces the prefix that matched, or the whole path where an exact path or a regular expression did. */
+function pathRewrite(
+  rewrite: HttpRule["rewrite"],
+  match: HttpMatch | undefined,
+): { prefixRewrite?: string; regexRewrite?: { pattern: { regex: string }; substitution: string } } {
+  const regex = rewrite?.uriRegexRewrite;
+  if (regex?.match) return { regexRewrite: { pattern: { regex: regex.match }, substitution: regex.rewrite ?? "" } };
+  if (!rewrite?.uri) return {};
+  if ((match?.uri as StringMatch | undefined)?.regex === undefined) return { prefixRewrite: rewrite.uri };
+  // Envoy replaces the whole path then; said as a regular expression it needs no special case.
+  return { regexRewrite: { pattern: { regex: "^.*$" }, substitution: rewrite.uri.replaceAll("\\", "\\\\") } };
 }
 
 type HeaderRules = HttpRule["headers"];
@@ -243,20 +253,5 @@ function faultOf(rule: HttpRule): Any | undefined {
         percentage: percentOf(abort.percentage!.value!),
       },
     }),
-  });
-}
-
-function corsOf(cors: NonNullable<HttpRule["corsPolicy"]>): Any {
-  const maxAgeMs = cors.maxAge === undefined ? undefined : parseDurationMs(cors.maxAge);
-  const origins = (cors.allowOrigins ?? []).map((origin) => stringMatcher(origin as StringMatch));
-  return pack(CorsPolicySchema, {
-    allowOriginStringMatch: origins.filter((matcher) => matcher !== undefined),
-    allowMethods: (cors.allowMethods ?? []).join(","),
-    allowHeaders: (cors.allowHeaders ?? []).join(","),
-    exposeHeaders: (cors.exposeHeaders ?? []).join(","),
-    maxAge: maxAgeMs === undefined ? "" : String(Math.round(maxAgeMs / 1000)),
-    ...(cors.allowCredentials !== undefined && { allowCredentials: cors.allowCredentials }),
-    forwardNotMatchingPreflights: cors.unmatchedPreflights !== "IGNORE",
-    filterEnabled: { defaultValue: percentOf(100) },
   });
 }
