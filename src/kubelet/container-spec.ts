@@ -107,8 +107,8 @@ export function realPath(text: string, mounts: readonly Mount[]): string {
     .sort((a, b) => b.length - a.length) // "/data/cache" before "/data"
     .map(escapeRegExp);
   if (targets.length === 0) return text;
-  // A path starts where no path character precedes it, and the mount's name must end there.
-  const pattern = new RegExp(`(?<![\\w./-])(${targets.join("|")})(?![\\w.-])`, "g");
+  // A path starts where no path character precedes it (but "sqlite:///data" has one), and the mount's name must end there.
+  const pattern = new RegExp(`(?:(?<![\\w./-])|(?<=:\\/\\/))(${targets.join("|")})(?![\\w.-])`, "g");
   return text.replace(pattern, (found) => mounts.find((m) => m.target.replace(/\/+$/, "") === found)!.source);
 }
 

@@ -26,8 +26,10 @@ import { type PodStatus, statusOf } from "./status.ts";
 import type { PodEvents } from "./types.ts";
 import { refreshVolumes } from "./volumes.ts";
 
-const setUpRetryBaseMs = 250;
+/** A claim is bound a moment after its first pod was scheduled: the first tries follow quickly. */
+const setUpRetryBaseMs = 50;
 const setUpRetryMaxMs = 5_000;
+const quietSetupFailures = 3;
 const configRetryMs = 2_000;
 /** ErrImagePull is shown this long before it becomes ImagePullBackOff. */
 const pullErrorShownMs = 1_000;
@@ -120,7 +122,7 @@ export class PodWorker {
     const { clock } = this.#context.options;
     const deadlineMs = clock.now() + graceMs;
     while (clock.now() < deadlineMs && this.#records.some((r) => isAlive(r.state))) await clock.sleep(10);
-    await this.#preparing;
+    await Promise.race([this.#preparing, clock.sleep(graceMs)]);
     await this.#setup?.sandbox.remove().catch((error) => this.#warn("pod not removed", error));
   }
 
@@ -259,8 +261,8 @@ export class PodWorker {
       const retryMs = Math.min(setUpRetryMaxMs, setUpRetryBaseMs * 2 ** Math.min(this.#setupFailures++, 10));
       this.#sandbox = { kind: "failed", retryAtMs: this.#context.options.clock.now() + retryMs };
       const message = messageOf(error);
-      // A claim is often bound a moment later: users hear of a second failure, and of each new reason once.
-      if (!this.#over && this.#setupFailures > 1 && message !== this.#lastSetupError) {
+      // Users hear only of what does not pass by itself, and of each reason once.
+      if (!this.#over && this.#setupFailures > quietSetupFailures && message !== this.#lastSetupError) {
         this.#lastSetupError = message;
         this.#events("Warning", reason, message);
       }
@@ -442,6 +444,7 @@ export class PodWorker {
   async #removeSandbox(): Promise<void> {
     await this.#setup?.sandbox.remove().catch((error) => this.#warn("pod not removed", error));
     this.#sandbox = { kind: "removed" };
+    this.#context.addresses.release(this.uid);
     this.#turn();
   }
 

@@ -32,13 +32,15 @@ export interface ProbeState {
   readonly everSucceeded: boolean;
 }
 
-export const newProbeState = (nowMs: number, { initialDelayMs }: ProbeTiming): ProbeState => ({
-  firstAtMs: nowMs + initialDelayMs,
-  countFromMs: nowMs + initialDelayMs,
-  successes: 0,
-  failures: 0,
-  everSucceeded: false,
-});
+/** What a container needs to come up is no failure: the first that counts is this long after its start, as in practice on a kubelet. */
+const settleMs = 1_000;
+
+/** A liveness probe begins when failures count; the others at once, so that readiness is seen as soon as it is there. */
+export function newProbeState(kind: ProbeKind, nowMs: number, timing: ProbeTiming): ProbeState {
+  const countFromMs = nowMs + Math.max(timing.initialDelayMs, Math.min(timing.periodMs, settleMs));
+  const firstAtMs = kind === "liveness" ? countFromMs : nowMs + timing.initialDelayMs;
+  return { firstAtMs, countFromMs, successes: 0, failures: 0, everSucceeded: false };
+}
 
 export interface ProbeOutcome {
   state: ProbeState;

@@ -18,12 +18,12 @@ export interface ProberReports {
   unhealthy(message: string): void;
 }
 
-/** The first probe runs after initialDelaySeconds, at once when that is 0. */
+/** The first readiness or startup probe runs after initialDelaySeconds, at once when that is 0. */
 export function startProber(kind: ProbeKind, probe: ProbeSpec, target: HandlerTarget, reports: ProberReports): Cancel {
   const { clock } = target;
   const timing: ProbeTiming = timingOf(probe);
   const cheap = probe.exec === undefined;
-  let state = newProbeState(clock.now(), timing);
+  let state = newProbeState(kind, clock.now(), timing);
   let stopped = false;
   let cancel: Cancel = () => {};
   const schedule = (atMs: number) => {
@@ -38,7 +38,7 @@ export function startProber(kind: ProbeKind, probe: ProbeSpec, target: HandlerTa
     if (outcome.verdict !== undefined) reports.verdict(outcome.verdict, result.message);
     if (!stopped && !(kind === "startup" && outcome.verdict !== undefined)) schedule(outcome.nextAtMs);
   };
-  if (timing.initialDelayMs === 0) void once();
+  if (state.firstAtMs <= clock.now()) void once();
   else schedule(state.firstAtMs);
   return () => {
     stopped = true;
