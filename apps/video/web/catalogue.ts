@@ -105,18 +105,13 @@ function writes(sql: SQL, dialect: Dialect, withLock: WithLock): Pick<Catalogue,
       ]);
     },
     async countView(id, playbackId, nowMs) {
-      const insert = `${ignore} INTO playbacks (id, video_id, at_ms) SELECT ?, id, ? FROM videos WHERE id = ?`;
-      if (dialect === "sqlite") {
-        // The trigger on playbacks adds one to the video's views in the same statement. RETURNING tells whether the row is new.
-        const rows = (await sql.unsafe(`${insert} RETURNING id`, [playbackId, nowMs, id])) as unknown[];
-        return rows.length === 1;
-      }
-      return sql.begin(async (transaction) => {
-        const result = (await transaction.unsafe(insert, [playbackId, nowMs, id])) as { affectedRows?: number };
-        if ((result.affectedRows ?? 0) !== 1) return false;
-        await transaction.unsafe("UPDATE videos SET views = views + 1 WHERE id = ?", [id]);
-        return true;
-      });
+      if (dialect === "mysql") return countViewMysql(sql, id, playbackId, nowMs);
+      // The trigger on playbacks adds one to the video's views in the same statement. RETURNING tells whether the row is new.
+      const rows = (await sql.unsafe(
+        "INSERT OR IGNORE INTO playbacks (id, video_id, at_ms) SELECT ?, id, ? FROM videos WHERE id = ? RETURNING id",
+        [playbackId, nowMs, id],
+      )) as unknown[];
+      return rows.length === 1;
     },
     async prunePlaybacks(beforeMs) {
       await sql.unsafe("DELETE FROM playbacks WHERE at_ms < ?", [beforeMs]);
@@ -130,6 +125,31 @@ function writes(sql: SQL, dialect: Dialect, withLock: WithLock): Pick<Catalogue,
       });
     },
   };
+}
+
+/** Deadlocks and lock timeouts of the server are answered by trying again, so many times. */
+const attemptsMax = 5;
+
+async function countViewMysql(sql: SQL, id: string, playbackId: string, nowMs: number): Promise<boolean> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await sql.begin(async (transaction) => {
+        // Always the playback's row first, then the video's, both exclusively: no two transactions can wait for each other.
+        const inserted = (await transaction.unsafe(
+          "INSERT IGNORE INTO playbacks (id, video_id, at_ms) VALUES (?, ?, ?)",
+          [playbackId, id, nowMs],
+        )) as { affectedRows?: number };
+        if ((inserted.affectedRows ?? 0) !== 1) return false;
+        const updated = (await transaction.unsafe("UPDATE videos SET views = views + 1 WHERE id = ?", [id])) as {
+          affectedRows?: number;
+        };
+        return (updated.affectedRows ?? 0) === 1;
+      });
+    } catch (error) {
+      if (attempt >= attemptsMax || !/deadlock|lock wait timeout/i.test((error as Error).message)) throw error;
+      await Bun.sleep(5 * attempt);
+    }
+  }
 }
 
 async function addWith(db: SQL, ignore: string, video: Video): Promise<void> {

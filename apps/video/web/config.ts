@@ -2,7 +2,7 @@
 
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { type Environment, numberSetting, textSetting } from "../shared/environment.ts";
+import { type Environment, numberSetting, SettingError, textSetting } from "../shared/environment.ts";
 
 export interface Config {
   port: number;
@@ -23,13 +23,17 @@ export interface Config {
 
 export function readConfig(env: Environment): Config {
   const dataDir = resolve(textSetting(env, "DATA_DIR", "/data"));
+  const databaseUrl = textSetting(env, "DATABASE_URL", `sqlite://${dataDir}/video.db`);
+  if (!/^(sqlite:\/\/\/|mysql:\/\/|mariadb:\/\/)/.test(databaseUrl)) {
+    throw new SettingError("DATABASE_URL must be sqlite:///absolute/path, mysql://… or mariadb://…");
+  }
   return {
     port: numberSetting(env, "PORT", 8080, 0, 65_535),
     host: textSetting(env, "HOST", "0.0.0.0"),
     version: textSetting(env, "APP_VERSION", "v1"),
     hostname: hostname(),
     dataDir,
-    databaseUrl: textSetting(env, "DATABASE_URL", `sqlite://${dataDir}/video.db`),
+    databaseUrl,
     samplesDir: textSetting(env, "SAMPLES_DIR", resolve(import.meta.dir, "../samples")),
     uploadBytesMax: numberSetting(env, "UPLOAD_BYTES_MAX", 2 * 1024 ** 3, 1, 1024 ** 4),
     accessLog: textSetting(env, "ACCESS_LOG", "on") !== "off",

@@ -3,7 +3,6 @@
 import { mkdirSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { SQL } from "bun";
-import { SettingError } from "../shared/environment.ts";
 import { createCatalogue, type WithLock } from "./catalogue.ts";
 import { type Dialect, migrations } from "./schema.ts";
 import type { Catalogue } from "./videos.ts";
@@ -14,16 +13,12 @@ const mysqlConnectionsMax = 5;
 const mysqlLock = "meshbed-video";
 const mysqlLockWaitSeconds = 30;
 
+/** `url` as in Config. */
 export async function openDatabase(url: string): Promise<Catalogue> {
-  if (url.startsWith("sqlite:")) return openSqlite(url);
-  if (/^(mysql|mariadb):/.test(url)) return openMysql(url);
-  throw new SettingError("DATABASE_URL must start with sqlite:// or mysql://");
+  return url.startsWith("sqlite:") ? openSqlite(url.slice("sqlite://".length)) : openMysql(url);
 }
 
-async function openSqlite(url: string): Promise<Catalogue> {
-  const path = url.replace(/^sqlite:(\/\/)?/, "");
-  if (!path.startsWith("/"))
-    throw new SettingError("a sqlite DATABASE_URL needs an absolute path: sqlite:///data/video.db");
+async function openSqlite(path: string): Promise<Catalogue> {
   mkdirSync(dirname(path), { recursive: true });
   const sql = new SQL(`sqlite://${path}`);
   await sql.unsafe(`PRAGMA busy_timeout = ${busyTimeoutMs}`);

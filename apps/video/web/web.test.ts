@@ -22,11 +22,7 @@ afterAll(cleanUp);
 const get = (path: string, headers: Record<string, string> = {}, method = "GET") =>
   fetch(web.url + path, { method, headers, redirect: "manual" });
 
-function form(
-  fields: Record<string, string>,
-  file: Blob | undefined = new Blob([sample]),
-  name = "clip.mp4",
-): FormData {
+function form(fields: Record<string, string>, file: Blob | null = new Blob([sample]), name = "clip.mp4"): FormData {
   const data = new FormData();
   for (const [key, value] of Object.entries(fields)) data.append(key, value);
   if (file !== null) data.append("video", file, name);
@@ -363,8 +359,8 @@ test("leftovers of a killed process are swept when they are old, and nothing els
 });
 
 test("a setting that cannot be right ends the start with a sentence", async () => {
-  expect(start("web", { DATA_DIR: temporaryFolder(), DATABASE_URL: "postgres://x" })).rejects.toThrow(
-    "sqlite:// or mysql://",
+  await expect(start("web", { DATA_DIR: temporaryFolder(), DATABASE_URL: "postgres://x" })).rejects.toThrow(
+    "DATABASE_URL must be sqlite:///absolute/path",
   );
-  expect(start("web", { PORT: "http" })).rejects.toThrow("PORT must be a whole number");
+  await expect(start("web", { PORT: "http" })).rejects.toThrow("PORT must be a whole number");
 });
