@@ -116,6 +116,10 @@ function conformRecord(object: Json, { properties, additionalProperties }: Schem
       continue;
     }
     const target = resolved(schema);
+    if (object[name] === undefined) {
+      delete object[name];
+      continue;
+    }
     if (object[name] === null) {
       // Go reads null as the zero value: nothing for a field, the empty text for an entry of a map of texts.
       if (!known && target.type === "string") object[name] = "";
