@@ -1,3 +1,4 @@
+// The authority and workload certificates, checked with the platform's own X.509 and TLS.
 import { describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";

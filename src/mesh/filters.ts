@@ -44,7 +44,6 @@ export function httpManager(options: {
         useRemoteAddress: edge,
         normalizePath: true,
         mergeSlashes: true,
-        streamIdleTimeout: durationOf(0),
         ...(edge && { requestHeadersTimeout: durationOf(10_000) }),
         upgradeConfigs: [{ upgradeType: "websocket" }],
       }),

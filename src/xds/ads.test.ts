@@ -1,3 +1,4 @@
+// One suite for the gRPC connection and the in-memory one, and what only the server does.
 import { beforeAll, describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { ClusterSchema } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
