@@ -27,6 +27,9 @@ interface Self extends ControllerDeps {
   seen: Map<string, { renewTime: string | undefined; atMs: number }>;
 }
 
+/** How often a lost node's pods are looked at again: a report of readiness may have been on its way when it was given up. */
+const lostCheckMs = 1_000;
+
 /**
  * `nodeGraceMs`: a lease unchanged for so long, as seen here, means the node's agent is gone. Measured from when this controller
  * saw the last change, so that neither clock differences nor a restart of the control plane kill nodes.
@@ -54,11 +57,6 @@ export function nodeLifecycleController(deps: ControllerDeps, nodeGraceMs: numbe
         const node = nodeCache.get(name);
         // The ordinary renewal of a healthy node costs one entry in a map; its timer looks at it later.
         if (noteLease(self, name, current) && node !== undefined && !isSettledReady(node)) enqueue(name);
-      }),
-      // The report of a pod that is ready may have been on its way while its node was given up.
-      podCache.onChange((current) => {
-        const node = current?.spec?.nodeName === undefined ? undefined : nodeCache.get(current.spec.nodeName);
-        if (node !== undefined && isLost(node) && isReady(current!)) enqueue(node.metadata.name);
       }),
     ],
   });
@@ -103,7 +101,7 @@ async function reconcile(self: Self, name: string): Promise<ReconcileResult> {
     nodeCache.observe(await client.patch(nodes, undefined, name, { metadata: { resourceVersion }, spec: { taints } }));
   }
   if (lost) await markPodsNotReady(self, name);
-  return lost ? { kind: "done" } : { kind: "again", afterMs: Math.max(1, leftMs) };
+  return { kind: "again", afterMs: lost ? lostCheckMs : Math.max(1, leftMs) };
 }
 
 async function markPodsNotReady(self: Self, node: string): Promise<void> {
