@@ -133,8 +133,11 @@ export function prepareContainer(setup: Setup): string {
   const hostname = shellQuote(pod.hostname);
   const workingDir = shellQuote(container.workingDir ?? "/");
   // Own variable names: a plain one might be the program's and exported.
-  return `read -r _meshbed_init _meshbed_rest </proc/self/stat
+  // The shell that waits writes nothing: its "Terminated" is not the program's.
+  return `exec 9>&2 2>/dev/null
+read -r _meshbed_init _meshbed_rest </proc/self/stat
 (
+exec 2>&9 9>&-
 set -e
 read -r _meshbed_pid _meshbed_rest </proc/self/stat
 ${cgroups.map((path) => `echo 0 > ${shellQuote(path)}/cgroup.procs\n`).join("")}${linkCommands(folder, plan).join("\n")}

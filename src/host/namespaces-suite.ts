@@ -164,9 +164,11 @@ if (process.env["MESHBED_TEST_NODE"] !== "1") {
     const code = await (await pod.start(container(["sh", "-c", "exit 3"]))).exited;
     expect(code.code).toBe(3);
     expect(code.signal).toBeUndefined();
-    const sleeper = await pod.start(container(["sleep", "100"]));
+    const sleep = container(["sleep", "100"]);
+    const sleeper = await pod.start(sleep);
     sleeper.kill("SIGTERM");
     expect(await sleeper.exited).toMatchObject({ code: 143, signal: "SIGTERM" });
+    expect(readFileSync(sleep.logPath, "utf8")).toBe("");
     sleeper.kill("SIGKILL");
     const trap = await pod.start(container(["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"]));
     await clock.sleep(100);

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { realClock as clock } from "../kernel/clock.ts";
 import { type Identity, identities, machineState, noneLeft, processesWith } from "./in-sandbox-suite.ts";
@@ -7,6 +7,12 @@ import { sandboxArgv } from "./sandbox.ts";
 
 const parentOf = (pid: number) => Number(readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ")[1]);
 const argsOf = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+
+const supervisors: Bun.Subprocess[] = [];
+afterEach(async () => {
+  for (const supervisor of supervisors) supervisor.kill("SIGKILL");
+  await Promise.all(supervisors.splice(0).map((supervisor) => supervisor.exited));
+});
 
 /** A supervisor with a sandbox in which a tree of processes runs, one of them in a session of its own. */
 async function startTree({ prefix, isolation }: Identity) {
@@ -18,8 +24,11 @@ async function startTree({ prefix, isolation }: Identity) {
     stderr: "inherit",
     env: { ...process.env, HOME: "/tmp", MESHBED_TEST_RUN: id },
   });
+  supervisors.push(supervisor);
   await supervisor.stdout.getReader().read();
   const marker = `MESHBED_TEST_RUN=${id}`;
+  // Supervisor, unshare, init, the shell inside and three sleepers.
+  for (let i = 0; i < 300 && processesWith(marker).length < 7; i++) await clock.sleep(10);
   const pids = processesWith(marker);
   expect(pids.length).toBe(7);
   const unshare = pids.find((pid) => parentOf(pid) === supervisor.pid)!;

@@ -6,9 +6,10 @@ import type { Isolation } from "./types.ts";
 
 /**
  * Process 1 of a process namespace. A shell waits for any child while its command runs in the foreground, so it
- * reaps what others leave behind, in 1 MB. It ends with its command's status, and everything else with it.
+ * reaps what others leave behind, in 1 MB. It ends with its command's status, and everything else with it. Its own
+ * standard error is closed, or it would print "Terminated" into its command's.
  */
-export const initScript = '"$@"; exit $?';
+export const initScript = 'exec 9>&2 2>/dev/null; (exec 2>&9 9>&-; exec "$@"); exit $?';
 
 /**
  * The command line that runs `argv` in namespaces of its own (network, mounts, processes; users too when rootless).
