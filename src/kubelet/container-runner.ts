@@ -7,6 +7,7 @@ import type { Cancel, Clock } from "../kernel/clock.ts";
 import type { Container } from "./container-spec.ts";
 import type { Exit } from "./container-state.ts";
 import { type HandlerTarget, runHook } from "./handlers.ts";
+import type { KubeletMetrics } from "./kubelet-metrics.ts";
 import { startProber } from "./prober.ts";
 import type { PodEvents } from "./types.ts";
 
@@ -29,6 +30,7 @@ export interface RunnerDeps {
   exec: HandlerTarget["exec"];
   reports: RunnerReports;
   events: PodEvents;
+  metrics: KubeletMetrics;
   clock: Clock;
 }
 
@@ -54,9 +56,10 @@ export class ContainerRunner {
 
   /** Throws what the runtime throws when the process cannot be started. */
   async start(): Promise<void> {
-    const { sandbox, spec, container, reports, events } = this.#deps;
+    const { sandbox, spec, container, reports, events, metrics } = this.#deps;
     const process = await sandbox.start(spec);
     this.#process = process;
+    metrics.startedContainers.value++;
     events("Normal", "Started", `Started container ${container.name}`, container.name);
     reports.started(process.startedAtMs);
     void process.exited.then((status) => this.#onExit(process, status));
@@ -100,10 +103,11 @@ export class ContainerRunner {
     probe: NonNullable<Container["readinessProbe"]>,
     verdict: (ok: boolean) => void,
   ): void {
-    const { events, container } = this.#deps;
+    const { events, container, metrics } = this.#deps;
     const title = kind[0]!.toUpperCase() + kind.slice(1);
     const cancel = startProber(kind, probe, this.#target, {
       verdict: (result) => verdict(result === "success"),
+      result: (ok) => metrics.probes[kind][ok ? "successful" : "failed"].value++,
       unhealthy: (message) => events("Warning", "Unhealthy", `${title} probe failed: ${message}`, container.name),
     });
     this.#probers.push(cancel);

@@ -5,7 +5,16 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { allKinds } from "../api/kinds/all.ts";
 import type { Draft } from "../api/object.ts";
-import { configMaps, events, leases, nodes, pods, services } from "../api/resources.ts";
+import {
+  configMaps,
+  events,
+  leases,
+  nodes,
+  persistentVolumeClaims,
+  persistentVolumes,
+  pods,
+  services,
+} from "../api/resources.ts";
 import type { ApiTransport } from "../api/rest.ts";
 import type { Pod } from "../api/types.ts";
 import { type Api, createApi } from "../apiserver/api.ts";
@@ -387,6 +396,61 @@ test("the kubelet comes up without an API server, and keeps pods running while i
   const pod = await podWhen(direct, "a", (p) => isReady(p) && first(p)?.restartCount === 1);
   expect(pod.status?.phase).toBe("Running");
   api.close();
+});
+
+test("a pod waits for its claim to be bound, then has the volume's directory", async () => {
+  const { client, runtime, stateDir } = await start();
+  await client.create(persistentVolumeClaims, {
+    apiVersion: "v1",
+    kind: "PersistentVolumeClaim",
+    metadata: { name: "videos", namespace: "default" },
+    spec: { accessModes: ["ReadWriteMany"], resources: { requests: { storage: "1Gi" } } },
+  });
+  const volumeMounts = [{ name: "data", mountPath: "/data", subPath: "files" }];
+  const volumes = [{ name: "data", persistentVolumeClaim: { claimName: "videos" } }];
+  await client.create(pods, podDraft("a", { containers: [{ name: "web", image: "web", volumeMounts }], volumes }));
+  await until("event", async () =>
+    (await eventsOf(client, "a")).includes(
+      'Warning FailedMount MountVolume.SetUp failed for volume "data" : persistentvolumeclaim "videos" is not bound yet',
+    ),
+  );
+  await client.create(persistentVolumes, {
+    apiVersion: "v1",
+    kind: "PersistentVolume",
+    metadata: { name: "pv-1" },
+    spec: { capacity: { storage: "1Gi" }, accessModes: ["ReadWriteMany"], hostPath: { path: join(stateDir, "pv-1") } },
+  });
+  await client.patch(persistentVolumeClaims, "default", "videos", { spec: { volumeName: "pv-1" } });
+  await client.patch(
+    persistentVolumeClaims,
+    "default",
+    "videos",
+    { status: { phase: "Bound" } },
+    { subresource: "status" },
+  );
+  await podWhen(client, "a", isReady);
+  expect(runtime.containers[0]?.spec.mounts).toEqual([
+    { source: join(stateDir, "pv-1/files"), target: "/data", readOnly: false },
+  ]);
+});
+
+test("a pod past its active deadline fails with the reason, and its containers end", async () => {
+  const { client, runtime } = await start();
+  await client.create(pods, podDraft("a", { activeDeadlineSeconds: 1 }));
+  const pod = await podWhen(client, "a", (p) => p.status?.phase === "Failed");
+  expect(pod.status?.reason).toBe("DeadlineExceeded");
+  await until("ended", () => runtime.containers[0]?.alive === false && runtime.pods.size === 0);
+});
+
+test("a pod that vanished from the API is ended without being asked", async () => {
+  const { client, runtime } = await start();
+  await client.create(pods, podDraft("a"));
+  await podWhen(client, "a", isReady);
+  await client.delete(pods, "default", "a", { gracePeriodSeconds: 0 });
+  await client.create(pods, podDraft("a"));
+  await until("new pod", () => runtime.containers.length === 2 && runtime.containers[0]?.alive === false);
+  const pod = await podWhen(client, "a", isReady);
+  expect(runtime.containers[1]?.pod.podId).toBe(pod.metadata.uid);
 });
 
 test("in ports mode a pod's ports are published and stand in its environment, command and paths", async () => {

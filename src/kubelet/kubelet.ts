@@ -12,6 +12,7 @@ import { AddressPool } from "./addresses.ts";
 import { ConfigObjects } from "./config-objects.ts";
 import { createZoneData, serviceIndexes } from "./dns-data.ts";
 import { type DnsServer, startDnsServer } from "./dns-server.ts";
+import { createKubeletMetrics } from "./kubelet-metrics.ts";
 import { type DnsSetting, parseResolvConf } from "./network-files.ts";
 import { startNodeAgent } from "./node-agent.ts";
 import { allocatableOf, machineFacts } from "./node-object.ts";
@@ -32,6 +33,8 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const machineDns = readMachineDns();
   const cleanedUp = runtime.cleanUp();
   const metrics = new Metrics();
+  const kubeletMetrics = createKubeletMetrics(metrics);
+  const noOutside = options.dns?.upstreams?.length === 0;
   const workers = new Map<string, PodWorker>();
   const recorder = createEventRecorder({ client, component: "kubelet", host: nodeName, clock, log });
   const serviceInformer = createInformer(options, services, {}, serviceIndexes);
@@ -43,7 +46,9 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
     services: serviceInformer,
     status: new StatusWriter(client, clock, log),
     events: (pod) => (type, reason, message) => recorder.record(pod, type, reason, message),
-    machineDns,
+    // With no resolver outside, pods with the machine's DNS get a quick refusal from the node's instead of silence.
+    machineDns: noOutside ? { ...machineDns, nameservers: [options.dns!.address] } : machineDns,
+    metrics: kubeletMetrics,
     allocatable: allocatableOf(facts),
   };
   await cleanedUp;
@@ -51,7 +56,7 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const server = startApi(options, workers, metrics);
   const agent = startNodeAgent(options, facts, server?.port);
   const podInformer = createInformer(options, pods, { fieldSelector: `spec.nodeName=${nodeName}` });
-  const running = metrics.gauge("kubelet_running_pods", "Pods this kubelet takes care of");
+  const { runningPods } = kubeletMetrics;
   podInformer.onChange((current, old) => {
     if (old !== undefined && old.metadata.uid !== current?.metadata.uid) workers.get(old.metadata.uid)?.removed();
     if (current === undefined) return;
@@ -61,10 +66,10 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
       const uid = current.metadata.uid;
       const done = () => {
         workers.delete(uid);
-        running.value = workers.size;
+        runningPods.value = workers.size;
       };
       workers.set(uid, new PodWorker(context, current, done));
-      running.value = workers.size;
+      runningPods.value = workers.size;
     }
   });
   void podInformer.synced.then(() => {

@@ -66,7 +66,7 @@ function onNode(): void {
     const rootless = process.env["MESHBED_TEST_ROOTLESS"] === "1";
     const sharedPaths = [join(import.meta.dir, "../.."), folder];
     const server = `const s = Bun.serve({ port: 8080, hostname: "0.0.0.0", fetch: () => new Response("hello " + process.env.POD) });
-      console.log("listening"); process.on("SIGTERM", () => { console.log("bye"); process.exit(0); });`;
+      console.log("listening"); process.on("SIGTERM", () => { console.log("bye"); s.stop(true); });`;
     options = {
       nodeName: node.name,
       nodeIndex: 1,

@@ -9,6 +9,7 @@ import type { PodSandbox } from "../host/types.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { AddressPool } from "./addresses.ts";
 import type { ConfigLease, ConfigObjects } from "./config-objects.ts";
+import type { KubeletMetrics } from "./kubelet-metrics.ts";
 import { type DnsSetting, podHostname, podHosts, podResolvConf } from "./network-files.ts";
 import type { PodFacts } from "./pod-fields.ts";
 import { allocatePorts, annotationsOf, type PodPorts } from "./ports.ts";
@@ -26,6 +27,7 @@ export interface NodeContext {
   status: StatusWriter;
   events(pod: Pod): PodEvents;
   machineDns: DnsSetting;
+  metrics: KubeletMetrics;
   allocatable: PodFacts["allocatable"];
 }
 

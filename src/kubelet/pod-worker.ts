@@ -6,6 +6,7 @@ import { ApiError, isNotFound } from "../client/types.ts";
 import type { PodSandbox } from "../host/types.ts";
 import type { Cancel } from "../kernel/clock.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
+import { observe } from "../kernel/metrics.ts";
 import type { ConfigLease } from "./config-objects.ts";
 import { ContainerRunner, logPathOf, nextAttempt, prepareLog } from "./container-runner.ts";
 import { type Container, containerSpec, realPath } from "./container-spec.ts";
@@ -45,6 +46,7 @@ export class PodWorker {
   readonly #lease: ConfigLease;
   readonly #events: PodEvents;
   readonly #startTimeMs: number;
+  readonly #seenAtMs: number;
   #pod: Pod;
   #records: ContainerRecord[];
   #runners = new Map<string, ContainerRunner>();
@@ -62,6 +64,7 @@ export class PodWorker {
   #cancelWake: Cancel = () => {};
   #cancelDeadline: Cancel = () => {};
   #turnPending = false;
+  #wasReady = false;
   #over = false;
 
   /** `onDone` is called once, when nothing of the pod is left on this machine and its API object is gone. */
@@ -73,6 +76,7 @@ export class PodWorker {
     this.#policy = backOffPolicy(context.options.backOffInitialMs);
     this.#events = context.events(pod);
     const { clock } = context.options;
+    this.#seenAtMs = clock.now();
     this.#startTimeMs = pod.status?.startTime === undefined ? clock.now() : Date.parse(pod.status.startTime);
     const recovered = initialRecords(pod, clock.now(), (name) => nextAttempt(podLogDir(context, pod), name));
     this.#records = recovered.records;
@@ -207,6 +211,10 @@ export class PodWorker {
       failure: this.#failure,
     });
     status.set(this.#pod, this.#status);
+    if (!this.#wasReady && this.#status.conditions?.some((c) => c.type === "Ready" && c.status === "True")) {
+      this.#wasReady = true;
+      observe(this.#context.metrics.podReady, (options.clock.now() - this.#seenAtMs) / 1000);
+    }
   }
 
   #perform(action: Action): void {
@@ -328,6 +336,7 @@ export class PodWorker {
       containerId,
       target: { host: this.#setup!.ip, portOf: (port) => resolvePort(this.#pod, port, this.#setup?.ports), clock },
       events: this.#events,
+      metrics: this.#context.metrics,
       clock,
       reports: {
         started: (startedAtMs) =>
@@ -355,6 +364,7 @@ export class PodWorker {
   /** starting → waiting (image or configuration) or exited (the runtime refused). */
   #startFailed(name: string, container: Container, attempt: number, startedAtMs: number, error: unknown): void {
     const { clock } = this.#context.options;
+    this.#context.metrics.failedStarts.value++;
     const code = error instanceof MeshbedError ? error.code : "";
     const message = messageOf(error);
     const nowMs = clock.now();

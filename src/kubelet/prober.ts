@@ -14,6 +14,8 @@ import {
 export interface ProberReports {
   /** The thresholds were reached; called for every probe after that, too. */
   verdict(result: "success" | "failure", message: string): void;
+  /** Every single result. */
+  result(ok: boolean): void;
   /** One failed probe that users are told of. */
   unhealthy(message: string): void;
 }
@@ -32,6 +34,7 @@ export function startProber(kind: ProbeKind, probe: ProbeSpec, target: HandlerTa
   const once = async () => {
     const result = await runProbe(probe, target, timing.timeoutMs);
     if (stopped) return;
+    reports.result(result.ok);
     const outcome = onProbeResult(kind, timing, state, result.ok, cheap, clock.now());
     state = outcome.state;
     if (outcome.counted) reports.unhealthy(result.message);
