@@ -24,6 +24,8 @@ export interface TestCluster {
   volumesDir: string;
   kubelets: Map<string, PretendKubelet>;
   startKubelet(index: number, labels?: Record<string, string>): Promise<void>;
+  /** Controllers and scheduler die where they are and start again after a while. */
+  restartPlanes(downMs: number): void;
   /** Lets everything that is under way finish, without moving time. */
   settle(): Promise<void>;
   /** Moves time in small steps, settling after each. */
@@ -48,14 +50,20 @@ export async function startTestCluster(
   const client = createClient(api.transport);
   const volumesDir = await mkdtemp(join(tmpdir(), "meshbed-volumes-"));
   const deps = { client, clock, random, log };
-  const controllers = startControllers({ ...deps, volumesDir, nodeCidr: "10.244.0.0/16", clusterCaPem: "CA" });
-  const scheduler = startScheduler(deps);
+  const startPlanes = () => [
+    startControllers({ ...deps, volumesDir, nodeCidr: "10.244.0.0/16", clusterCaPem: "CA" }),
+    startScheduler(deps),
+  ];
+  let planes = startPlanes();
+  const stopPlanes = () => {
+    for (const plane of planes) plane.stop();
+  };
   const kubelets = new Map<string, PretendKubelet>();
 
   const settle = async () => {
     for (let quiet = 0; quiet < 4; ) {
       await new Promise((resolve) => setImmediate(resolve));
-      quiet = controllers.idle() && scheduler.idle() ? quiet + 1 : 0;
+      quiet = planes.every((plane) => plane.idle()) ? quiet + 1 : 0;
     }
   };
   const run = async (durationMs: number) => {
@@ -78,6 +86,11 @@ export async function startTestCluster(
       const times = { readyMsMax: 400, stopMsMax: 300, brokenImage: "broken" };
       kubelets.set(name, await startPretendKubelet({ ...options, ...times, ...(labels && { labels }) }));
     },
+    restartPlanes(downMs) {
+      stopPlanes();
+      clock.advance(downMs);
+      planes = startPlanes();
+    },
     async until(what, condition, limitMs = 60_000) {
       for (let doneMs = 0; ; doneMs += stepMs) {
         await settle();
@@ -88,8 +101,7 @@ export async function startTestCluster(
     },
     async stop() {
       for (const kubelet of kubelets.values()) kubelet.kill();
-      scheduler.stop();
-      controllers.stop();
+      stopPlanes();
       api.close();
       store.close();
       await rm(volumesDir, { recursive: true, force: true });

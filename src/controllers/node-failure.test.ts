@@ -99,6 +99,20 @@ test("when all nodes are lost nobody is evicted", async () => {
   expect(list.map(({ metadata }) => metadata.deletionTimestamp)).toEqual([undefined, undefined, undefined]);
 });
 
+test("controllers that were away longer than the grace time do not take living nodes for lost", async () => {
+  const { client, restartPlanes, run, settle } = await startWeb();
+  restartPlanes(30_000);
+  await settle();
+  await run(10_000);
+  const list = (await client.list(nodes)).items;
+  expect(list.map((node) => findCondition(node.status?.conditions, "Ready")?.status)).toEqual(["True", "True", "True"]);
+  expect(
+    list.every(
+      (node) => findCondition(node.status?.conditions, "Ready")?.lastTransitionTime === node.metadata.creationTimestamp,
+    ),
+  ).toBe(true);
+});
+
 test("a daemon stays on its lost node, and pods of a removed node are collected", async () => {
   const { client, kubelets, run, until } = await startWeb();
   const template = {

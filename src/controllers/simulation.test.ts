@@ -88,7 +88,7 @@ async function disturb(cluster: TestCluster, random: Random): Promise<string> {
     client.patch(deployments, "default", "web", { spec }, { type: "strategic" }).catch((error) => {
       if (!isNotFound(error)) throw error;
     });
-  switch (random.below(7)) {
+  switch (random.below(8)) {
     case 0: {
       const replicas = random.below(9);
       await patchWeb({ replicas });
@@ -116,6 +116,11 @@ async function disturb(cluster: TestCluster, random: Random): Promise<string> {
     }
     case 5:
       return reviveOne(cluster);
+    case 6: {
+      const downMs = random.below(8_000);
+      cluster.restartPlanes(downMs);
+      return `restart after ${downMs} ms`;
+    }
     default: {
       const all = (await client.list(pods, { namespace: "default" })).items;
       const pod = all[random.below(Math.max(1, all.length))];
