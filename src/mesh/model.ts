@@ -243,7 +243,20 @@ function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
     hosts: (object.spec?.hosts ?? []).map((host) => resolveHost(host, namespace, config.clusterDomain)),
     gateways: new Set(gateways.length === 0 ? ["mesh"] : gateways.map((name) => resolveGateway(name, namespace))),
     exportTo: exportSet(object.spec?.exportTo, namespace),
+    destinations: destinationsOf(object, namespace, config),
   };
+}
+
+function destinationsOf(object: RuleSet["object"], namespace: string, config: MeshConfig): string[] {
+  const hosts = new Set<string>();
+  for (const { route, mirror, mirrors } of object.spec?.http ?? [])
+    for (const destination of [
+      ...(route ?? []).map((entry) => entry.destination),
+      ...(mirror ? [mirror] : []),
+      ...(mirrors ?? []).map((entry) => entry.destination),
+    ])
+      hosts.add(resolveHost(destination.host, namespace, config.clusterDomain));
+  return [...hosts];
 }
 
 /** "mesh", "namespace/name", or "name" in the rule's own namespace. */

@@ -1,8 +1,6 @@
 // What the clients of one namespace share: outbound clusters, endpoints, listeners and routes, remembered piece by piece.
 
 import type { Message } from "@bufbuild/protobuf";
-import type { VirtualHost } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import type { Service } from "../api/types.ts";
 import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
 import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
 import { policyFor } from "./policies.ts";
@@ -11,14 +9,14 @@ import { serviceAssignments } from "./translate-endpoints.ts";
 import { httpListener, tcpListeners } from "./translate-listeners.ts";
 import {
   type Client,
-  type HostMemo,
   httpPorts,
   meshRules,
+  type RuleIndex,
   rulesFor,
   sidecarRoutes,
   visibleServices,
 } from "./translate-virtual-hosts.ts";
-import type { MeshObjects, Model, RuleSet, ServiceModel, Subset } from "./types.ts";
+import type { MeshObjects, Model, ServiceModel, Subset, Workload } from "./types.ts";
 
 /** One state of the objects, with what earlier states left to use again. */
 export interface Pass {
@@ -27,7 +25,6 @@ export interface Pass {
   /** The localities of all nodes as text: nodes change every few seconds, these hardly ever. */
   readonly localities: string;
   readonly memo: Memo;
-  readonly hostMemo: HostMemo;
   readonly interner: Interner;
 }
 
@@ -40,7 +37,7 @@ const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonl
     visibleServices(model, namespace),
   );
 
-export const rulesOf = ({ memo, model, objects }: Pass, namespace: string): readonly RuleSet[] =>
+export const rulesOf = ({ memo, model, objects }: Pass, namespace: string): RuleIndex =>
   memo.get(`rules|${namespace}`, [objects.virtualServices], () => meshRules(model, namespace));
 
 export function outboundClusters(pass: Pass, namespace: string): Group {
@@ -114,22 +111,22 @@ export function outboundListeners(pass: Pass, namespace: string): Group {
   });
 }
 
-export function outboundRoutes(pass: Pass, client: Client): Group {
+export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload, "namespace" | "labels">): Group {
   const { memo, model, objects } = pass;
-  const key = `routes|${client.namespace}|${labelKey(pass, client)}`;
-  return memo.get(key, [objects.services, objects.virtualServices], () => {
+  const client: Client = { namespace, labels, key: `${namespace}|${labelKey(pass, labels)}` };
+  return memo.get(`routes|${client.key}`, [objects.services, objects.virtualServices], () => {
     const services = servicesFor(pass, client.namespace);
     const rules = rulesOf(pass, client.namespace);
     return group(
       pass,
       typeUrls.route,
-      httpPorts(services).map((port) => sidecarRoutes(model, services, rules, client, port, pass.hostMemo)),
+      httpPorts(services).map((port) => sidecarRoutes(model, services, rules, client, port, memo)),
     );
   });
 }
 
 /** Clients share routes unless a rule tells them apart by label: the labels rules ask for, with this client's values. */
-function labelKey({ memo, model, objects }: Pass, { labels }: Client): string {
+function labelKey({ memo, model, objects }: Pass, labels: Workload["labels"]): string {
   const names = memo.get("sourceLabels", [objects.virtualServices], () => {
     const found = new Set<string>();
     for (const { object } of model.ruleSets)
@@ -138,22 +135,4 @@ function labelKey({ memo, model, objects }: Pass, { labels }: Client): string {
     return [...found].sort();
   });
   return names.map((name) => labels[name] ?? "").join("\0");
-}
-
-/** Virtual hosts without rules depend on their Service only. */
-export function createHostMemo(): HostMemo {
-  const known = new WeakMap<Service, Map<string, VirtualHost>>();
-  return (service, key, make) => {
-    let hosts = known.get(service.service);
-    if (hosts === undefined) {
-      hosts = new Map();
-      known.set(service.service, hosts);
-    }
-    let host = hosts.get(key);
-    if (host === undefined) {
-      host = make();
-      hosts.set(key, host);
-    }
-    return host;
-  };
 }

@@ -15,7 +15,7 @@ import { isHttp } from "./model.ts";
 import { inboundCluster, inboundName, outboundName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
-import { rulesFor } from "./translate-virtual-hosts.ts";
+import { type RuleIndex, rulesFor } from "./translate-virtual-hosts.ts";
 import type { Model, PortModel, RuleSet, ServiceModel, Workload } from "./types.ts";
 
 const inboundPort = 15006;
@@ -92,8 +92,8 @@ export function tcpFilter(model: Model, service: ServiceModel, port: PortModel, 
   return tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }]);
 }
 
-/** In `ports` mode: a listener per service the kubelet gave this pod a port for. */
-export function portListeners(model: Model, workload: Workload, rules: readonly RuleSet[], mesh: boolean): Listener[] {
+/** In `ports` mode: a listener per service the kubelet gave this pod a port for; plain TCP without `rules`. */
+export function portListeners(model: Model, workload: Workload, rules: RuleIndex | undefined): Listener[] {
   const listeners: Listener[] = [];
   for (const [key, localPort] of Object.entries(workload.servicePorts).sort(([a], [b]) => (a < b ? -1 : 1))) {
     const found = servicePortOf(model, key);
@@ -101,9 +101,9 @@ export function portListeners(model: Model, workload: Workload, rules: readonly 
     const { service, port } = found;
     const name = `127.0.0.1_${localPort}`;
     const filter =
-      mesh && isHttp(port.protocol)
+      rules && isHttp(port.protocol)
         ? httpManager({ statPrefix: `outbound_${name}`, routes: `${service.host}:${port.port}`, edge: false })
-        : tcpFilter(model, service, port, mesh ? rulesFor(rules, service.host) : undefined);
+        : tcpFilter(model, service, port, rules && rulesFor(rules, service.host));
     const about = workload.about;
     listeners.push(outboundListener({ name, address: "127.0.0.1", port: localPort, filter, bind: true, about }));
   }

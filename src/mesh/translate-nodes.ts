@@ -73,6 +73,6 @@ export function ownListeners(model: Model, node: Node, nodeIp: string): Listener
   if (mode === "ports")
     for (const workload of model.workloads)
       if (workload.nodeName === node.metadata.name && !workload.injected)
-        listeners.push(...portListeners(model, workload, [], false));
+        listeners.push(...portListeners(model, workload, undefined));
   return listeners;
 }

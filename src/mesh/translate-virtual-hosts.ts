@@ -10,6 +10,7 @@ import {
 import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { durationOf } from "./envoy.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
+import type { Memo } from "./memo.ts";
 import { isHttp } from "./model.ts";
 import { outboundName, passthroughName } from "./translate-clusters.ts";
 import type { RouteContext } from "./translate-match.ts";
@@ -21,6 +22,8 @@ import type { Model, RuleSet, ServiceModel } from "./types.ts";
 export interface Client {
   namespace: string;
   labels: Readonly<Record<string, string>>;
+  /** Equal for clients that are routed alike. */
+  key: string;
 }
 
 /** Hosts outside the mesh that only a VirtualService knows are served on this port (Istio). */
@@ -36,43 +39,48 @@ export function httpPorts(services: readonly ServiceModel[]): number[] {
   return [...ports].sort((a, b) => a - b);
 }
 
-/** The VirtualServices a sidecar of this namespace obeys, oldest first. */
-export const meshRules = (model: Model, namespace: string): RuleSet[] =>
-  model.ruleSets.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
-
-/** The most specific host wins, then the oldest VirtualService: in the mesh they do not merge. */
-export function rulesFor(rules: readonly RuleSet[], host: string): RuleSet | undefined {
-  let best: { pattern: string; rules: RuleSet } | undefined;
-  for (const candidate of rules)
-    for (const pattern of candidate.hosts)
-      if (hostCovers(pattern, host) && (best === undefined || compareSpecificity(pattern, best.pattern) < 0))
-        if (best === undefined || pattern !== best.pattern) best = { pattern, rules: candidate };
-  return best?.rules;
+/** The VirtualServices a sidecar obeys, by host. */
+export interface RuleIndex {
+  /** Oldest first. */
+  all: readonly RuleSet[];
+  /** The oldest of each host. */
+  exact: ReadonlyMap<string, RuleSet>;
+  /** Most specific first. */
+  wildcards: readonly (readonly [string, RuleSet])[];
 }
 
-/** Remembers virtual hosts as long as the Service stays the same object. */
-export type HostMemo = (service: ServiceModel, key: string, make: () => VirtualHost) => VirtualHost;
+/** In the mesh VirtualServices for one host do not merge: the oldest wins. */
+export function meshRules(model: Model, namespace: string): RuleIndex {
+  const all = model.ruleSets.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
+  const exact = new Map<string, RuleSet>();
+  for (const rules of all) for (const host of rules.hosts) if (!exact.has(host)) exact.set(host, rules);
+  const wildcards = [...exact].filter(([host]) => host.startsWith("*"));
+  return { all, exact, wildcards: wildcards.sort(([a], [b]) => compareSpecificity(a, b)) };
+}
+
+/** A rule for the very name comes before any wildcard. */
+export const rulesFor = (rules: RuleIndex, host: string): RuleSet | undefined =>
+  rules.exact.get(host) ?? rules.wildcards.find(([pattern]) => hostCovers(pattern, host))?.[1];
 
 export function sidecarRoutes(
   model: Model,
   services: readonly ServiceModel[],
-  rules: readonly RuleSet[],
+  rules: RuleIndex,
   client: Client,
   port: number,
-  memo: HostMemo,
+  memo: Memo,
 ): RouteConfiguration {
   const hosts: VirtualHost[] = [];
   const known = new Set<string>();
   for (const service of services) {
     if (!service.ports.some((p) => p.port === port && isHttp(p.protocol))) continue;
     const ruleSet = rulesFor(rules, service.host);
-    // Rules also depend on the services they lead to, so only hosts without any are remembered.
+    const inputs = [service.service, ruleSet?.object];
+    for (const host of ruleSet?.destinations ?? []) inputs.push(model.serviceByHost.get(host)?.service);
     hosts.push(
-      ruleSet === undefined
-        ? memo(service, `${client.namespace}|${port}`, () =>
-            serviceHost(model, service, undefined, client, port, false),
-          )
-        : serviceHost(model, service, ruleSet, client, port, false),
+      memo.get(`host|${client.key}|${service.host}:${port}`, inputs, () =>
+        serviceHost(model, service, ruleSet, client, port, false),
+      ),
     );
     known.add(service.host);
   }
@@ -89,7 +97,7 @@ export function sidecarRoutes(
 export function singleServiceRoutes(
   model: Model,
   service: ServiceModel,
-  rules: readonly RuleSet[],
+  rules: RuleIndex,
   client: Client,
   port: number,
 ): RouteConfiguration {
@@ -140,14 +148,14 @@ export function domainsOf(service: ServiceModel, clientNamespace: string, port: 
 
 function unknownHosts(
   model: Model,
-  rules: readonly RuleSet[],
+  rules: RuleIndex,
   known: ReadonlySet<string>,
   client: Client,
   port: number,
 ): VirtualHost[] {
   const hosts: VirtualHost[] = [];
   const seen = new Set<string>();
-  for (const ruleSet of rules) {
+  for (const ruleSet of rules.all) {
     if (!ruleSet.object.spec?.http?.length) continue;
     for (const host of ruleSet.hosts) {
       // "*" would take what is to pass through; services have hosts of their own.

@@ -5,7 +5,6 @@ import { type Snapshot, typeUrls } from "../xds/types.ts";
 import { createInterner, createMemo, type Group, groupOf, joinGroups, stable } from "./memo.ts";
 import { buildModel, createModelMemo, isHttp } from "./model.ts";
 import {
-  createHostMemo,
   endpoints,
   group,
   outboundClusters,
@@ -52,7 +51,7 @@ export function createTranslator(options: {
 }): Translator {
   const { config, certificateOf } = options;
   const modelMemo = createModelMemo();
-  const kept = { memo: createMemo(), hostMemo: createHostMemo(), interner: createInterner() };
+  const kept = { memo: createMemo(), interner: createInterner() };
   const state = (objects: MeshObjects): Pass => {
     const model = buildModel(objects, config, modelMemo);
     const localities = model.nodes.map(({ metadata }) => `${metadata.name}:${localityText(metadata.labels)}`).join();
@@ -113,7 +112,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
       ? portOutbound(pass, workload)
       : {
           listeners: outboundListeners(pass, namespace),
-          routes: outboundRoutes(pass, { namespace, labels: workload.labels }),
+          routes: outboundRoutes(pass, workload),
         };
   return {
     resources: {
@@ -131,7 +130,7 @@ function portOutbound(pass: Pass, workload: Workload): { listeners: Group; route
   const { memo, model, objects } = pass;
   const inputs = [workload, objects.services, objects.virtualServices];
   return memo.get(`ports|${workload.key}`, inputs, () => {
-    const client = { namespace: workload.namespace, labels: workload.labels };
+    const client = { namespace: workload.namespace, labels: workload.labels, key: workload.key };
     const rules = rulesOf(pass, workload.namespace);
     const routes = Object.keys(workload.servicePorts).flatMap((key) => {
       const found = servicePortOf(model, key);
@@ -139,7 +138,7 @@ function portOutbound(pass: Pass, workload: Workload): { listeners: Group; route
       return [singleServiceRoutes(model, found.service, rules, client, found.port.port)];
     });
     return {
-      listeners: group(pass, typeUrls.listener, portListeners(model, workload, rules, true)),
+      listeners: group(pass, typeUrls.listener, portListeners(model, workload, rules)),
       routes: group(pass, typeUrls.route, routes),
     };
   });

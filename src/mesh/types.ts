@@ -95,6 +95,8 @@ export interface RuleSet {
   /** "mesh" or "namespace/name". */
   gateways: ReadonlySet<string>;
   exportTo: ReadonlySet<string> | undefined;
+  /** Hosts its http rules lead to, fully qualified: their ports take part in the routes. */
+  destinations: readonly string[];
 }
 
 /** A DestinationRule with its host resolved. */

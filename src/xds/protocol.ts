@@ -6,7 +6,8 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { ClusterSchema } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
-import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { type VirtualHost, VirtualHostSchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { SecretSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { DiscoveryRequestSchema, DiscoveryResponseSchema } from "#gen/xds/envoy/service/discovery/v3/discovery_pb.js";
 import { WorkloadSchema } from "#gen/xds/meshbed/workload/v1/workload_pb.js";
@@ -70,6 +71,9 @@ export function resourceName(typeUrl: TypeUrl, message: Message): string {
   return name;
 }
 
+/** RouteConfiguration.virtual_hosts */
+const virtualHostsField = RouteConfigurationSchema.field.virtualHosts.number;
+
 /** google.protobuf.Any of each message, made once however many streams it goes to. */
 const encoded = new WeakMap<Message, Uint8Array>();
 
@@ -77,15 +81,34 @@ const encoded = new WeakMap<Message, Uint8Array>();
 export function encodeResource(typeUrl: TypeUrl, message: Message): Uint8Array {
   let bytes = encoded.get(message);
   if (bytes === undefined) {
+    const value =
+      typeUrl === typeUrls.route ? encodeRoutes(message as RouteConfiguration) : toBinary(schemas[typeUrl], message);
     bytes = new BinaryWriter()
       .tag(1, WireType.LengthDelimited)
       .string(typeUrl)
       .tag(2, WireType.LengthDelimited)
-      .bytes(toBinary(schemas[typeUrl], message))
+      .bytes(value)
       .finish();
     encoded.set(message, bytes);
   }
   return bytes;
+}
+
+const encodedHosts = new WeakMap<VirtualHost, Uint8Array>();
+
+/** A route configuration may hold a thousand virtual hosts of which one changed: each is encoded once. */
+function encodeRoutes(routes: RouteConfiguration): Uint8Array {
+  const writer = new BinaryWriter();
+  writer.raw(toBinary(RouteConfigurationSchema, { ...routes, virtualHosts: [] }));
+  for (const host of routes.virtualHosts) {
+    let bytes = encodedHosts.get(host);
+    if (bytes === undefined) {
+      bytes = toBinary(VirtualHostSchema, host);
+      encodedHosts.set(host, bytes);
+    }
+    writer.tag(virtualHostsField, WireType.LengthDelimited).bytes(bytes);
+  }
+  return writer.finish();
 }
 
 export function encodeResponse(response: AdsResponse): Uint8Array {
