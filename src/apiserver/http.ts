@@ -20,6 +20,7 @@ import type { Answer, CoreRequest } from "./types.ts";
 
 /** As kube-apiserver (MaxRequestBodyBytes). */
 const bodySizeBytesMax = 3 * 1024 * 1024;
+const protobufType = "application/vnd.kubernetes.protobuf";
 
 export interface HttpsOptions {
   certPem: string;
@@ -122,20 +123,20 @@ async function coreRequest(
   const user = userOf(socket as TLSSocket);
   if (user === undefined) throw unauthorized();
   const contentType = headerOf(incoming.headers, "content-type");
-  const bodyText = head.method === "GET" || head.method === "HEAD" ? undefined : await readBody(incoming);
-  const hasBody = bodyText !== undefined && bodyText !== "";
+  const bytes = head.method === "GET" || head.method === "HEAD" ? undefined : await readBody(incoming);
   return {
     ...head,
     accept: headerOf(incoming.headers, "accept"),
     contentType: contentType || "application/json",
-    body: hasBody ? await decodeBody(contentType, bodyText) : undefined,
-    bodyText: hasBody ? bodyText : undefined,
+    ...(bytes === undefined || bytes.length === 0
+      ? { body: undefined, bodyText: undefined }
+      : await decodeBody(contentType, bytes)),
     user,
     signal,
   };
 }
 
-async function readBody(incoming: Http2ServerRequest): Promise<string> {
+async function readBody(incoming: Http2ServerRequest): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   for await (const chunk of incoming as AsyncIterable<Buffer>) {
@@ -143,11 +144,21 @@ async function readBody(incoming: Http2ServerRequest): Promise<string> {
     if (sizeBytes > bodySizeBytesMax) throw tooLarge(bodySizeBytesMax);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }
 
-async function decodeBody(contentType: string, text: string): Promise<unknown> {
+/** `bodyText` is there where fields can be unknown or doubled: protobuf has neither. */
+async function decodeBody(contentType: string, bytes: Buffer): Promise<Pick<CoreRequest, "body" | "bodyText">> {
   const type = contentType.split(";")[0]!.trim();
+  if (type !== protobufType) {
+    const bodyText = bytes.toString();
+    return { body: await parseBody(type, bodyText), bodyText };
+  }
+  const { decodeProtobuf } = await import("./protobuf.ts");
+  return { body: await decodeProtobuf(bytes), bodyText: undefined };
+}
+
+async function parseBody(type: string, text: string): Promise<unknown> {
   if (type === "" || type === "application/json" || type.endsWith("+json")) {
     try {
       return JSON.parse(text);
@@ -164,7 +175,7 @@ async function decodeBody(contentType: string, text: string): Promise<unknown> {
     }
   }
   throw unsupportedMediaType(
-    `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (found ${type})`,
+    `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, ${protobufType} (found ${type})`,
   );
 }
 
