@@ -1,3 +1,5 @@
+// Tests of the log writer: format, split and long lines, rotation.
+
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";

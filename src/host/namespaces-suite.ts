@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { join } from "node:path";
 import { realClock as clock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { findCgroups } from "./cgroups.ts";
 import { createNamespacesRuntime } from "./namespaces-runtime.ts";
 import { prepareSandbox } from "./sandbox.ts";
 import { createTopology, inNetworkNamespace } from "./topology.ts";
@@ -255,7 +256,7 @@ if (process.env["MESHBED_TEST_NODE"] !== "1") {
       const runtime = createNamespacesRuntime({ node: ${JSON.stringify(node)}, rootless: ${rootless}, sharedPaths: [], clock, log });
       const pod = await runtime.createPod(${JSON.stringify(podSpec("uid-left", "10.244.1.50"))});
       await pod.start(${JSON.stringify(container(["sh", "-c", "setsid sleep 1000 & sleep 1000"]))});
-      console.log("READY"); setInterval(() => {}, 1000);`;
+      console.log("READY"); await Bun.sleep(60_000);`;
     const child = Bun.spawn([process.execPath, "-e", kubelet], {
       cwd: import.meta.dir,
       stdout: "pipe",
@@ -274,6 +275,27 @@ if (process.env["MESHBED_TEST_NODE"] !== "1") {
     expect(readdirSync("/run/meshbed/pods")).toEqual([]);
     expect(await links()).toBe(2);
     pod = await runtime.createPod(podSpec("uid-1", "10.244.1.2"));
+  });
+
+  const { memory, cpu } = findCgroups();
+  test.skipIf(!memory)("a container over its memory limit is killed, and its control group goes with it", async () => {
+    const hog =
+      "const kept = []; for (let i = 0; i < 400; i++) kept.push(Buffer.alloc(1 << 20, 1)); console.log('all');";
+    const limited = container([process.execPath, "-e", hog], { memoryLimitBytes: 128 * 1024 * 1024 });
+    expect((await (await pod.start(limited)).exited).code).not.toBe(0);
+    expect(linesOf(limited)).not.toContain("stdout F all");
+    const enough = container([process.execPath, "-e", hog], { memoryLimitBytes: 1024 * 1024 * 1024 });
+    await (await pod.start(enough)).exited;
+    expect(linesOf(enough)).toContain("stdout F all");
+    expect(readdirSync(memory!).filter((name) => name.includes("uid-1"))).toEqual([]);
+  });
+
+  test.skipIf(!cpu)("a container over its processor limit is throttled", async () => {
+    const busy =
+      "const t = process.cpuUsage(); const end = performance.now() + 800; while (performance.now() < end); const u = process.cpuUsage(t); console.log(u.user + u.system);";
+    const spec = container([process.execPath, "-e", busy], { cpuLimitMillis: 200 });
+    await (await pod.start(spec)).exited;
+    expect(Number(linesOf(spec)[0]!.split(" ")[2])).toBeLessThan(400_000);
   });
 
   test("starting a container takes a few milliseconds", async () => {

@@ -1,3 +1,5 @@
+// Tests of what a container's root is made of: plans and mount tables.
+
 import { expect, test } from "bun:test";
 import { rootTable, volumeTable } from "./container-setup.ts";
 import { type Entry, isHidden, type MountPoint, mountFlags, parseMountInfo, planRoot } from "./pod-root.ts";

@@ -1,3 +1,5 @@
+// Tests of the ports runtime with real processes.
+
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -87,7 +89,7 @@ test("containers end with a killed kubelet, grandchildren included", async () =>
     const pod = await createPortsRuntime({ clock, log, random }).createPod(${JSON.stringify(podSpec)});
     await pod.start(JSON.parse(process.env.SPEC));
     await Bun.sleep(100);
-    console.log("READY"); setInterval(() => {}, 1000);`;
+    console.log("READY"); await Bun.sleep(60_000);`;
   const SPEC = JSON.stringify(container(["sh", "-c", `sleep ${word} & sleep ${word}`]));
   const kubelet = Bun.spawn([process.execPath, "-e", source], {
     stdout: "pipe",

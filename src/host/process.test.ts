@@ -1,3 +1,5 @@
+// Tests of starting, stopping and binding processes.
+
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -88,7 +90,7 @@ describe.each(["process", "group"] as const)("a child bound to its parent by %s"
       const { realClock } = await import(${JSON.stringify(join(import.meta.dir, "../kernel/clock.ts"))});
       const child = startProcess({ argv: ["sh", "-c", "sleep 1000 & echo $$ $!; wait"], dieWithParent: "${dieWithParent}",
         output: (chunk) => process.stdout.write(chunk) }, realClock);
-      setInterval(() => {}, 1000);`;
+      await Bun.sleep(60_000);`;
     const parent = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe", stderr: "inherit" });
     const { value } = await parent.stdout.getReader().read();
     const [pid, grandchild] = Buffer.from(value!).toString().split(" ").map(Number);

@@ -1,3 +1,5 @@
+// Tests that a sandbox ends whole, whoever in it is killed.
+
 import { afterEach, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { realClock as clock } from "../kernel/clock.ts";
@@ -18,7 +20,7 @@ afterEach(async () => {
 async function startTree({ prefix, isolation }: Identity) {
   const id = crypto.randomUUID();
   const inside = ["sh", "-c", "setsid sleep 1000 & (sleep 1000 &) ; mount -t tmpfs t /mnt; echo READY; sleep 1000"];
-  const source = `Bun.spawn(${JSON.stringify(sandboxArgv(isolation, inside))}, { stdout: "inherit", stderr: "inherit" }); setInterval(() => {}, 1000);`;
+  const source = `Bun.spawn(${JSON.stringify(sandboxArgv(isolation, inside))}, { stdout: "inherit", stderr: "inherit" }); await Bun.sleep(60_000);`;
   const supervisor = Bun.spawn([...prefix, process.execPath, "-e", source], {
     stdout: "pipe",
     stderr: "inherit",

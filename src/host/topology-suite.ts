@@ -30,14 +30,12 @@ if (node === "worker1") Bun.listen({ hostname: ip, port: 80, reusePort: true, so
 for (const pod of pods) listen(pod.split("=")[1], 15008, "tunnel");
 await Bun.udpSocket({ hostname: "10.96.0.10", port: 53, socket: { data(s, b, port, from) { s.send("answer to " + from, port, from); } } });
 console.log("READY");
-setInterval(() => {}, 1000);
 `;
 
 const podServer = `
 const [name] = process.argv.slice(-1);
 Bun.listen({ hostname: "0.0.0.0", port: 8080, socket: { open(s) { s.end("pod " + name + " local=" + s.localAddress + " remote=" + s.remoteAddress); }, data() {} } });
 console.log("READY");
-setInterval(() => {}, 1000);
 `;
 
 const dial = `
@@ -46,13 +44,17 @@ let text = "";
 Bun.connect({ hostname: host, port: Number(port), socket: {
   data(s, b) { text += b; }, open() {}, close() { console.log(text); process.exit(0); },
   connectError(s, e) { console.log(e.code); process.exit(0); } } }).catch((e) => { console.log(e.code); process.exit(0); });
-setTimeout(() => { console.log("TIMEOUT"); process.exit(0); }, 3000);
+await Bun.sleep(3000);
+console.log("TIMEOUT");
+process.exit(0);
 `;
 
 const lookUp = `
 const s = await Bun.udpSocket({ connect: { hostname: "10.96.0.10", port: 53 }, socket: { data(s, b) { console.log(String(b)); process.exit(0); } } });
 s.send("?");
-setTimeout(() => { console.log("TIMEOUT"); process.exit(0); }, 3000);
+await Bun.sleep(3000);
+console.log("TIMEOUT");
+process.exit(0);
 `;
 
 let topology: Topology;
@@ -160,7 +162,9 @@ const sink = `
 let bytes = 0;
 const began = performance.now();
 Bun.connect({ hostname: "172.20.0.10", port: 9000, socket: { data(s, b) { bytes += b.length; }, open() {} } });
-setTimeout(() => { console.log(bytes / (performance.now() - began) * 8e3); process.exit(0); }, 1500);
+await Bun.sleep(1500);
+console.log(bytes / (performance.now() - began) * 8e3);
+process.exit(0);
 `;
 
 test("two clients against one node share its link, and a lower limit takes hold at once", async () => {

@@ -1,3 +1,5 @@
+// Tests of the address plan and limits; runs the topology suite in a sandbox.
+
 import { describe, expect, test } from "bun:test";
 import { realClock } from "../kernel/clock.ts";
 import { podCidrOfNode } from "./addresses.ts";
