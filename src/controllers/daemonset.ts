@@ -11,7 +11,8 @@ import {
 } from "../api/placement.ts";
 import { daemonSets, nodes, pods } from "../api/resources.ts";
 import type { DaemonSet, Node, Pod } from "../api/types.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
+import type { ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { candidatesOf } from "./indexes.ts";
 import { adoptPatch, claim, controllerOf, controllerReference, releasePatch } from "./ownership.ts";
@@ -71,10 +72,8 @@ export function daemonSetController(deps: ControllerDeps): Controller {
   }
 
   async function remove(set: DaemonSet, pod: Pod): Promise<void> {
-    const { name, namespace, uid } = pod.metadata;
-    await client.delete(pods, namespace, name, { uid }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    const { name, uid } = pod.metadata;
+    await deleteObject(client, pods, pod);
     podCache.observeDeleting(keyOf(pod), uid);
     recorder.record(set, "Normal", "SuccessfulDelete", `Deleted pod: ${name}`);
   }

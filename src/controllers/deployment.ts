@@ -3,8 +3,9 @@
 import { type Draft, keyOf } from "../api/object.ts";
 import { deployments, pods, replicaSets } from "../api/resources.ts";
 import type { Deployment, Pod, ReplicaSet } from "../api/types.ts";
+import { deleteObject } from "../client/delete.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
-import { type IndexedInformer, isAlreadyExists, isNotFound, type ReconcileResult } from "../client/types.ts";
+import { type IndexedInformer, isAlreadyExists, type ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { plan } from "./deployment-plan.ts";
 import { type DeploymentStatus, deploymentStatus } from "./deployment-status.ts";
@@ -154,9 +155,7 @@ async function applyUpdates(
 async function prune(self: Self, doomed: readonly ReplicaSet[]): Promise<void> {
   const { client, sets } = self;
   for (const { metadata } of doomed) {
-    await client.delete(replicaSets, metadata.namespace, metadata.name, { uid: metadata.uid }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    await deleteObject(client, replicaSets, { metadata });
     sets.observeDeleting(`${metadata.namespace}/${metadata.name}`, metadata.uid);
   }
 }

@@ -4,7 +4,8 @@ import { type Draft, keyOf } from "../api/object.ts";
 import { endpoints, pods, services } from "../api/resources.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { Endpoints, Service } from "../api/types.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
+import type { ReconcileResult } from "../client/types.ts";
 import { hasManagedEndpoints, type PortGroup, portGroups } from "./endpoint-ports.ts";
 import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
@@ -26,11 +27,7 @@ export function endpointsController(deps: ControllerDeps): Controller {
     if (service === undefined || service.metadata.deletionTimestamp !== undefined) {
       // Only what this controller made: user-made Endpoints of the same name have no such label.
       if (present?.metadata.labels?.["endpoints.kubernetes.io/managed-by"] === manager)
-        await client
-          .delete(endpoints, present.metadata.namespace, present.metadata.name, { uid: present.metadata.uid })
-          .catch((error) => {
-            if (!isNotFound(error)) throw error;
-          });
+        await deleteObject(client, endpoints, present);
       return { kind: "done" };
     }
     if (!hasManagedEndpoints(service)) return { kind: "done" };

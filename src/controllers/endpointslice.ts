@@ -4,7 +4,8 @@ import { type Draft, keyOf } from "../api/object.ts";
 import { endpointSlices, nodes, pods, services } from "../api/resources.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { EndpointSlice, Node, Service } from "../api/types.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
+import type { ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { endpointOf, hasManagedEndpoints, type PortGroup, portGroups, type SliceEndpoint } from "./endpoint-ports.ts";
 import { serviceNameLabel } from "./indexes.ts";
@@ -36,9 +37,7 @@ export function endpointSliceController(deps: ControllerDeps): Controller {
       for (const draft of decision.create) sliceCache.observe(await client.create(endpointSlices, draft));
       for (const slice of decision.update) sliceCache.observe(await client.update(endpointSlices, slice));
       for (const { metadata } of decision.delete) {
-        await client.delete(endpointSlices, metadata.namespace, metadata.name, { uid: metadata.uid }).catch((error) => {
-          if (!isNotFound(error)) throw error;
-        });
+        await deleteObject(client, endpointSlices, { metadata });
         sliceCache.observeDeleting(keyOf({ metadata }), metadata.uid);
       }
     } catch (error) {

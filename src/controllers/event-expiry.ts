@@ -2,7 +2,7 @@
 
 import { events } from "../api/resources.ts";
 import type { Event } from "../api/types.ts";
-import { isNotFound } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
 
@@ -36,9 +36,7 @@ export function eventExpiryController(deps: ControllerDeps): Controller {
     } while (page !== undefined && !stopped);
     for (const { metadata } of expired(all, clock.now())) {
       if (stopped) return;
-      await client.delete(events, metadata.namespace, metadata.name, { uid: metadata.uid }).catch((error) => {
-        if (!isNotFound(error)) throw error;
-      });
+      await deleteObject(client, events, { metadata });
     }
   }
 

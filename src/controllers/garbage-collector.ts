@@ -2,6 +2,7 @@
 
 import type { KubeObject, OwnerReference } from "../api/object.ts";
 import type { Resource } from "../api/resources.ts";
+import { deleteObject, ignoreNotFound } from "../client/delete.ts";
 import { isNotFound, type ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
 import {
@@ -130,13 +131,10 @@ async function reconcile(self: Self, uid: string): Promise<ReconcileResult> {
       break;
     case "delete":
       log.debug("collecting", { object: nameOf(node), policy: action.policy });
-      await client
-        .delete(node.resource, metadata.namespace, metadata.name, {
-          uid,
-          resourceVersion: metadata.resourceVersion,
-          propagationPolicy: action.policy,
-        })
-        .catch(ignoreNotFound);
+      await deleteObject(client, node.resource, node.object, {
+        resourceVersion: metadata.resourceVersion,
+        propagationPolicy: action.policy,
+      });
   }
   return { kind: "done" };
 }
@@ -201,11 +199,6 @@ async function dropFinalizer(self: Self, { resource, object }: GraphNode, finali
   await client
     .patch(resource, namespace, name, { metadata: { uid, resourceVersion, finalizers } })
     .catch(ignoreNotFound);
-}
-
-function ignoreNotFound(error: unknown): undefined {
-  if (!isNotFound(error)) throw error;
-  return undefined;
 }
 
 const isForeground = (object: KubeObject) =>

@@ -3,6 +3,7 @@
 import { keyOf } from "../api/object.ts";
 import { configMaps, namespaces, type Resource, serviceAccounts } from "../api/resources.ts";
 import type { ConfigMap, Namespace, ServiceAccount } from "../api/types.ts";
+import { deleteObject, ignoreNotFound } from "../client/delete.ts";
 import { ApiError, type IndexedInformer, isAlreadyExists, isNotFound, type ReconcileResult } from "../client/types.ts";
 import { runController } from "./run.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
@@ -108,9 +109,7 @@ async function empty(self: Self, namespace: Namespace): Promise<ReconcileResult>
   const finalizers = (namespace.spec?.finalizers ?? []).filter((each) => each !== finalizer);
   await client
     .update(namespaces, { ...(cache.get(name) ?? namespace), spec: { ...namespace.spec, finalizers } }, "finalize")
-    .catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    .catch(ignoreNotFound);
   return { kind: "done" };
 }
 
@@ -127,15 +126,7 @@ async function emptyOf(
     left += list.items.length;
     page = list.continue;
     const fresh = list.items.filter((item) => item.metadata.deletionTimestamp === undefined);
-    await Promise.all(
-      fresh.map(({ metadata }) =>
-        client
-          .delete(resource, namespace, metadata.name, { uid: metadata.uid, propagationPolicy: "Background" })
-          .catch((error) => {
-            if (!isNotFound(error)) throw error;
-          }),
-      ),
-    );
+    await Promise.all(fresh.map((item) => deleteObject(client, resource, item, { propagationPolicy: "Background" })));
   } while (page !== undefined);
   return { resource, left };
 }
@@ -167,7 +158,5 @@ async function report(
       { status: { phase: "Terminating", conditions } },
       { subresource: "status" },
     )
-    .catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    .catch(ignoreNotFound);
 }

@@ -5,6 +5,7 @@ import { keyOf } from "../api/object.ts";
 import { notReadyTaint, type Taint, unreachableTaint } from "../api/placement.ts";
 import { leases, nodes, pods } from "../api/resources.ts";
 import type { Lease, Node, Pod } from "../api/types.ts";
+import { ignoreNotFound } from "../client/delete.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
 import { type IndexedInformer, isNotFound, type ReconcileResult } from "../client/types.ts";
 import { timestamp } from "../kernel/clock.ts";
@@ -80,9 +81,7 @@ async function reconcile(self: Self, name: string): Promise<ReconcileResult> {
   let leftMs = seen.get(name)!.atMs + nodeGraceMs - clock.monotonicMs();
   if (leftMs <= 0 && !isLost(node)) {
     // Before a node is given up, ask the server: our own watch may be what is behind.
-    const lease = await client.get(leases, leaseNamespace, name).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    const lease = await client.get(leases, leaseNamespace, name).catch(ignoreNotFound);
     if (lease !== undefined && noteLease(self, name, lease)) leftMs = nodeGraceMs;
   }
   const lost = leftMs <= 0;

@@ -3,7 +3,8 @@
 import { keyOf } from "../api/object.ts";
 import { nodes, pods } from "../api/resources.ts";
 import type { Node, Pod } from "../api/types.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
+import type { ReconcileResult } from "../client/types.ts";
 import { isLost } from "./node-lifecycle.ts";
 import { isFinished } from "./pods.ts";
 import { runController } from "./run.ts";
@@ -30,11 +31,8 @@ export function podGarbageController(deps: ControllerDeps, quarantineMs: number)
     if (verdict.kind === "wait") return { kind: "again", afterMs: verdict.forMs };
     if (verdict.kind === "keep" && !(finished > finishedPodsMax && oldestFinished(podCache.list()).includes(pod)))
       return { kind: "done" };
-    const { namespace, name, uid } = pod.metadata;
     log.info("pod removed", { pod: key, why: verdict.kind === "remove" ? verdict.why : "too many finished pods" });
-    await client.delete(pods, namespace, name, { uid, gracePeriodSeconds: 0 }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    await deleteObject(client, pods, pod, { gracePeriodSeconds: 0 });
     return { kind: "done" };
   }
 

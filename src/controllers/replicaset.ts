@@ -4,8 +4,9 @@ import { withCondition } from "../api/conditions.ts";
 import { type Draft, keyOf } from "../api/object.ts";
 import { pods, replicaSets } from "../api/resources.ts";
 import type { Pod, ReplicaSet } from "../api/types.ts";
+import { deleteObject } from "../client/delete.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
-import { type IndexedInformer, isNotFound, type ReconcileResult } from "../client/types.ts";
+import type { IndexedInformer, ReconcileResult } from "../client/types.ts";
 import { timestamp } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { candidatesOf } from "./indexes.ts";
@@ -106,10 +107,8 @@ async function createPods(self: Self, set: ReplicaSet, count: number): Promise<v
 async function deletePods(self: Self, set: ReplicaSet, doomed: readonly Pod[]): Promise<void> {
   const { client, recorder, podCache } = self;
   const removals = doomed.map(async (pod) => {
-    const { name, namespace, uid } = pod.metadata;
-    await client.delete(pods, namespace, name, { uid }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    const { name, uid } = pod.metadata;
+    await deleteObject(client, pods, pod);
     podCache.observeDeleting(keyOf(pod), uid);
     recorder.record(set, "Normal", "SuccessfulDelete", `Deleted pod: ${name}`);
   });

@@ -4,7 +4,8 @@ import { keyOf } from "../api/object.ts";
 import { notReadyTaint, type Taint, tolerates, unreachableTaint } from "../api/placement.ts";
 import { nodes, pods } from "../api/resources.ts";
 import type { Node, Pod } from "../api/types.ts";
-import { isNotFound, type ReconcileResult } from "../client/types.ts";
+import { deleteObject } from "../client/delete.ts";
+import type { ReconcileResult } from "../client/types.ts";
 import { isLost } from "./node-lifecycle.ts";
 import { isActive } from "./pods.ts";
 import { runController } from "./run.ts";
@@ -49,9 +50,7 @@ export function taintEvictionController(deps: ControllerDeps, evictionDelayMs: n
   async function evict(pod: Pod): Promise<void> {
     const { namespace, name, uid } = pod.metadata;
     recorder.record(pod, "Normal", "TaintManagerEviction", `Marking for deletion Pod ${namespace}/${name}`);
-    await client.delete(pods, namespace, name, { uid }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    await deleteObject(client, pods, pod);
     podCache.observeDeleting(keyOf(pod), uid);
   }
 

@@ -7,6 +7,7 @@ import { compareQuantities } from "../api/quantity.ts";
 import { persistentVolumeClaims, persistentVolumes, pods, storageClasses } from "../api/resources.ts";
 import { matchesLabelSelectorSpec } from "../api/selectors.ts";
 import type { PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from "../api/types.ts";
+import { deleteObject, ignoreNotFound } from "../client/delete.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
 import { type IndexedInformer, isAlreadyExists, isNotFound, type ReconcileResult } from "../client/types.ts";
 import { messageOf } from "../kernel/errors.ts";
@@ -189,9 +190,7 @@ async function unprotect(self: Self, claim: PersistentVolumeClaim, key: string):
   const { namespace, name } = claim.metadata;
   await client
     .patch(persistentVolumeClaims, namespace, name, { metadata: { finalizers: left.length > 0 ? left : null } })
-    .catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    .catch(ignoreNotFound);
   return { kind: "done" };
 }
 
@@ -220,9 +219,7 @@ async function reconcileVolume(self: Self, name: string): Promise<ReconcileResul
   const isOurs = volume.metadata.annotations?.[provisionedBy] === directoryProvisioner;
   if (!isOurs || path !== join(volumesDir, name)) return { kind: "done" };
   await rm(path, { recursive: true, force: true });
-  await client.delete(persistentVolumes, undefined, name, { uid: volume.metadata.uid }).catch((error) => {
-    if (!isNotFound(error)) throw error;
-  });
+  await deleteObject(client, persistentVolumes, volume);
   return { kind: "done" };
 }
 
