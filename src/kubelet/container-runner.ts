@@ -26,8 +26,7 @@ export interface RunnerDeps {
   container: Container;
   /** "<pod uid>/web-0" */
   containerId: string;
-  target: Omit<HandlerTarget, "exec">;
-  exec: HandlerTarget["exec"];
+  target: HandlerTarget;
   reports: RunnerReports;
   events: PodEvents;
   metrics: KubeletMetrics;
@@ -51,7 +50,7 @@ export class ContainerRunner {
 
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
-    this.#target = { ...deps.target, exec: deps.exec };
+    this.#target = deps.target;
   }
 
   /** Throws what the runtime throws when the process cannot be started. */

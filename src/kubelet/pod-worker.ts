@@ -3,13 +3,13 @@
 import { pods } from "../api/resources.ts";
 import type { Pod } from "../api/types.ts";
 import { ApiError, isNotFound } from "../client/types.ts";
-import type { PodSandbox } from "../host/types.ts";
 import type { Cancel } from "../kernel/clock.ts";
-import { MeshbedError, messageOf } from "../kernel/errors.ts";
+import { type MeshbedError, messageOf } from "../kernel/errors.ts";
 import { observe } from "../kernel/metrics.ts";
 import type { ConfigLease } from "./config-objects.ts";
-import { ContainerRunner, logPathOf, nextAttempt, prepareLog } from "./container-runner.ts";
-import { type Container, containerSpec, realPath } from "./container-spec.ts";
+import { type ContainerRunner, logPathOf, nextAttempt, type RunnerReports } from "./container-runner.ts";
+import type { Container } from "./container-spec.ts";
+import { containerIdOf, prepareRun, type RunInput, startFailure } from "./container-start.ts";
 import {
   type BackOffPolicy,
   backOffPolicy,
@@ -18,10 +18,8 @@ import {
   isAlive,
   step,
 } from "./container-state.ts";
-import { resolveImage } from "./images.ts";
 import { type Action, outcomeOf, type PodView, plan, type SandboxState } from "./plan.ts";
-import { factsOf, forgetPod, type NodeContext, type PodSetup, podLogDir, publishPorts, setUpPod } from "./pod-setup.ts";
-import { resolvePort } from "./ports.ts";
+import { factsOf, forgetPod, type NodeContext, type PodSetup, podLogDir, setUpPod } from "./pod-setup.ts";
 import { initialRecords } from "./recover.ts";
 import { type PodStatus, statusOf } from "./status.ts";
 import type { PodEvents } from "./types.ts";
@@ -31,9 +29,6 @@ import { refreshVolumes } from "./volumes.ts";
 const setUpRetryBaseMs = 50;
 const setUpRetryMaxMs = 5_000;
 const quietSetupFailures = 3;
-const configRetryMs = 2_000;
-/** ErrImagePull is shown this long before it becomes ImagePullBackOff. */
-const pullErrorShownMs = 1_000;
 const deleteRetryMs = 500;
 /** When the API object is gone already, nobody waits for grace. */
 const removedGraceMs = 2_000;
@@ -283,112 +278,66 @@ export class PodWorker {
     return [...containers, ...initContainers].find((container) => container.name === name)!;
   }
 
+  #record(name: string): ContainerRecord {
+    return this.#records.find((record) => record.name === name)!;
+  }
+
   async #start(name: string): Promise<void> {
-    const { options, services } = this.#context;
+    const { clock } = this.#context.options;
     const container = this.#container(name);
-    const setup = this.#setup!;
-    const attempt = this.#records.find((record) => record.name === name)!.attempts - 1;
-    const startedAtMs = options.clock.now();
+    const { attempts, backOffMs } = this.#record(name);
+    const input: RunInput = {
+      context: this.#context,
+      pod: this.#pod,
+      container,
+      attempt: attempts - 1,
+      setup: this.#setup!,
+      lease: this.#lease,
+      events: this.#events,
+    };
+    const startedAtMs = clock.now();
     try {
-      const image = resolveImage(options.images, container.image ?? "");
-      if (setup.ports !== undefined) setup.ports = await publishPorts(this.#context, this.#pod, setup.ports);
-      const id = `${name}-${attempt}`;
-      const spec = containerSpec({
-        container,
-        id,
-        image,
-        facts: factsOf(this.#context, this.#pod, setup.ip),
-        source: this.#lease,
-        services: services.list(),
-        volumes: setup.volumes,
-        ports: setup.ports,
-        mode: options.runtime.mode,
-        logPath: prepareLog(podLogDir(this.#context, this.#pod), name, attempt),
-      });
-      this.#events("Normal", "Pulled", `Container image "${container.image}" already present on machine`, name);
-      this.#events("Normal", "Created", `Created container: ${name}`, name);
-      const runner = this.#runner(setup.sandbox, spec, container);
-      this.#runners.set(name, runner);
+      const runner = await prepareRun(input, this.#reports(container, input.attempt));
       if (this.#over) return;
+      this.#runners.set(name, runner);
       await runner.start();
       if (this.#over) runner.stop(0);
     } catch (error) {
-      this.#startFailed(name, container, attempt, startedAtMs, error);
+      this.#runners.delete(name);
+      this.#dispatch(name, startFailure(input, error, startedAtMs, backOffMs));
     }
   }
 
-  #runner(sandbox: PodSandbox, spec: Parameters<PodSandbox["start"]>[0], container: Container): ContainerRunner {
-    const { clock } = this.#context.options;
+  #reports(container: Container, attempt: number): RunnerReports {
     const { name } = container;
-    const containerId = `${this.uid}/${spec.id}`;
     const hasStartupProbe = container.startupProbe !== undefined;
     const hasReadinessProbe = container.readinessProbe !== undefined;
     // With a postStart hook the container runs but is not ready before the hook is done.
     const waitsForHook = container.lifecycle?.postStart !== undefined;
-    // ports mode mounts nothing: probes and hooks have to be told the real paths, too.
-    const argvOf = (argv: readonly string[]) =>
-      this.#setup?.ports === undefined ? argv : argv.map((part) => realPath(part, spec.mounts));
-    return new ContainerRunner({
-      exec: (argv, timeoutMs) => sandbox.exec(spec.id, argvOf(argv), timeoutMs),
-      sandbox,
-      spec,
-      container,
-      containerId,
-      target: { host: this.#setup!.ip, portOf: (port) => resolvePort(this.#pod, port, this.#setup?.ports), clock },
-      events: this.#events,
-      metrics: this.#context.metrics,
-      clock,
-      reports: {
-        started: (startedAtMs) =>
-          this.#dispatch(name, {
-            kind: "started",
-            containerId,
-            startedAtMs,
-            hasStartupProbe,
-            hasReadinessProbe: hasReadinessProbe || waitsForHook,
-          }),
-        startupSucceeded: () => this.#dispatch(name, { kind: "startupSucceeded", hasReadinessProbe }),
-        readiness: (ready) => this.#dispatch(name, { kind: "readiness", ready }),
-        unfit: (reason, graceSeconds) => {
-          const seconds = graceSeconds ?? this.#pod.spec?.terminationGracePeriodSeconds ?? 30;
-          this.#stop(name, seconds * 1000, `Container ${name} ${reason}, will be restarted`);
-        },
-        exited: (exit) => {
-          this.#runners.delete(name);
-          this.#dispatch(name, { kind: "exited", exit });
-        },
+    return {
+      started: (startedAtMs) =>
+        this.#dispatch(name, {
+          kind: "started",
+          containerId: containerIdOf(this.#pod, name, attempt),
+          startedAtMs,
+          hasStartupProbe,
+          hasReadinessProbe: hasReadinessProbe || waitsForHook,
+        }),
+      startupSucceeded: () => this.#dispatch(name, { kind: "startupSucceeded", hasReadinessProbe }),
+      readiness: (ready) => this.#dispatch(name, { kind: "readiness", ready }),
+      unfit: (reason, graceSeconds) => {
+        const seconds = graceSeconds ?? this.#pod.spec?.terminationGracePeriodSeconds ?? 30;
+        this.#stop(name, seconds * 1000, `Container ${name} ${reason}, will be restarted`);
       },
-    });
-  }
-
-  /** starting → waiting (image or configuration) or exited (the runtime refused). */
-  #startFailed(name: string, container: Container, attempt: number, startedAtMs: number, error: unknown): void {
-    const { clock } = this.#context.options;
-    this.#context.metrics.failedStarts.value++;
-    const code = error instanceof MeshbedError ? error.code : "";
-    const message = messageOf(error);
-    const nowMs = clock.now();
-    const backOffMs = this.#records.find((record) => record.name === name)!.backOffMs;
-    if (code === "IMAGE_UNKNOWN") {
-      this.#events("Warning", "Failed", `Failed to pull image "${container.image}": ${message}`, name);
-      this.#events("Warning", "Failed", "Error: ErrImagePull", name);
-      const retryAtMs = nowMs + pullErrorShownMs;
-      this.#dispatch(name, { kind: "startFailed", reason: "ErrImagePull", message, retryAtMs, backOffMs });
-    } else if (["CONTAINER_CONFIG", "FIELD_UNKNOWN", "QUANTITY_INVALID"].includes(code)) {
-      this.#events("Warning", "Failed", `Error: ${message}`, name);
-      const reason = "CreateContainerConfigError";
-      this.#dispatch(name, { kind: "startFailed", reason, message, retryAtMs: nowMs + configRetryMs, backOffMs });
-    } else {
-      this.#events("Warning", "Failed", `Error: ${message}`, name);
-      const containerId = `${this.uid}/${name}-${attempt}`;
-      const exit = { code: 128, reason: "StartError", message, startedAtMs, finishedAtMs: nowMs, containerId };
-      this.#runners.delete(name);
-      this.#dispatch(name, { kind: "exited", exit });
-    }
+      exited: (exit) => {
+        this.#runners.delete(name);
+        this.#dispatch(name, { kind: "exited", exit });
+      },
+    };
   }
 
   #pullBackOff(name: string): void {
-    const record = this.#records.find((r) => r.name === name)!;
+    const record = this.#record(name);
     const waitMs = record.backOffMs === 0 ? this.#policy.initialMs : record.backOffMs;
     const retryAtMs = this.#context.options.clock.now() + waitMs;
     const message = `Back-off pulling image "${this.#container(name).image}"`;
@@ -399,7 +348,7 @@ export class PodWorker {
   }
 
   #stop(name: string, graceMs: number, why: string): void {
-    const record = this.#records.find((r) => r.name === name)!;
+    const record = this.#record(name);
     if (record.state.kind !== "running") return;
     if (!record.state.stopping) this.#events("Normal", "Killing", why, name);
     this.#dispatch(name, { kind: "stopRequested" });
