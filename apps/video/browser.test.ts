@@ -139,6 +139,29 @@ browserTest(
 );
 
 browserTest(
+  "a video of several slices can be sought to its end",
+  async () => {
+    const { page, close } = await openPage();
+    const ranges: string[] = [];
+    page.on("response", (response) => {
+      if (response.url().includes("/media/")) ranges.push(response.headers()["content-range"] ?? "");
+    });
+    await page.goto(`${baseUrl}/videos/gameoflife1`);
+    await play(page);
+    await page.evaluate(() => {
+      (document.querySelector("video") as HTMLVideoElement).currentTime = 7.2;
+    });
+    await page.waitForFunction(() => (document.querySelector("video") as HTMLVideoElement).ended, undefined, {
+      timeout: 15_000,
+    });
+    expect(ranges.length).toBeGreaterThan(0);
+    expect(ranges.every((range) => /^bytes \d+-\d+\/1203271$/.test(range))).toBe(true);
+    await close();
+  },
+  60_000,
+);
+
+browserTest(
   "without JavaScript one can browse, upload and watch",
   async () => {
     const { page, close } = await openPage({ javaScriptEnabled: false });

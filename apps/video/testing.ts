@@ -26,8 +26,13 @@ export function temporaryFolder(): string {
 }
 
 /** `program` is "web" or "cache". The port is chosen by the kernel and read from the log. */
-export async function start(program: "web" | "cache", env: Record<string, string>): Promise<Running> {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, program, "main.ts")], {
+export async function start(
+  program: "web" | "cache",
+  env: Record<string, string>,
+  /** A command that ends in running its arguments. */
+  wrapper: readonly string[] = [],
+): Promise<Running> {
+  const child = Bun.spawn([...wrapper, process.execPath, join(import.meta.dir, program, "main.ts")], {
     env: { PATH: process.env["PATH"] ?? "", HOST: "127.0.0.1", PORT: "0", DRAIN_DELAY_MS: "50", ...env },
     stdin: "ignore",
     stdout: "pipe",
@@ -59,7 +64,11 @@ export async function start(program: "web" | "cache", env: Record<string, string
   };
   running.add(self);
   const ready = program === "web" ? "/readyz" : "/-/readyz";
-  await waitFor(`${program} to be ready`, async () => ((await fetch(url + ready)).ok ? true : undefined));
+  await waitFor(`${program} to be ready`, async () => {
+    if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}: ${text}`);
+    const response = await fetch(url + ready).catch(() => undefined);
+    return response?.ok ? true : undefined;
+  });
   return self;
 }
 

@@ -34,7 +34,8 @@ export function readConfig(env: Environment): Config {
   return {
     port: numberSetting(env, "PORT", 8080, 0, 65_535),
     host: textSetting(env, "HOST", "0.0.0.0"),
-    hostname: hostname(),
+    // Kubernetes puts the pod's name into HOSTNAME.
+    hostname: textSetting(env, "HOSTNAME", hostname()),
     origin: parsed.origin,
     cacheDir: resolve(textSetting(env, "CACHE_DIR", "/cache")),
     cacheBytesMax: numberSetting(env, "CACHE_BYTES_MAX", 1024 ** 3, 1024 ** 2, 1024 ** 5),

@@ -31,7 +31,8 @@ export function readConfig(env: Environment): Config {
     port: numberSetting(env, "PORT", 8080, 0, 65_535),
     host: textSetting(env, "HOST", "0.0.0.0"),
     version: textSetting(env, "APP_VERSION", "v1"),
-    hostname: hostname(),
+    // Kubernetes puts the pod's name into HOSTNAME.
+    hostname: textSetting(env, "HOSTNAME", hostname()),
     dataDir,
     databaseUrl,
     samplesDir: textSetting(env, "SAMPLES_DIR", resolve(import.meta.dir, "../samples")),

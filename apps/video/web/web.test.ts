@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { cleanUp, type Running, start, temporaryFolder } from "../testing.ts";
+import { cleanUp, type Running, start, temporaryFolder, waitFor } from "../testing.ts";
 
 const samplePath = join(import.meta.dir, "../samples/game-of-life.mp4");
 const media = "/media/gameoflife1.mp4";
@@ -357,6 +357,55 @@ test("leftovers of a killed process are swept when they are old, and nothing els
   expect(existsSync(join(folder, "tmp/old.part"))).toBe(false);
   expect(readdirSync(join(folder, "media")).sort()).toEqual(["known.mp4", "new-orphan.mp4"]);
 });
+
+const isRoot = process.getuid?.() === 0 && Bun.which("unshare") !== null;
+test.skipIf(!isRoot)(
+  "a full volume: uploads get 507, reading goes on, and uploads work again once there is room",
+  async () => {
+    const folder = temporaryFolder();
+    // A volume of its own, in a mount namespace that ends with the process.
+    const mount = ["unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=12m tmpfs ${folder} && exec "$@"`, "sh"];
+    const one = await start("web", { DATA_DIR: folder }, mount);
+    const stored: string[] = [];
+    let refused = 0;
+    for (let i = 0; i < 8 && refused === 0; i += 1) {
+      const response = await upload(form({ title: `Fill ${i}` }), one);
+      if (response.status === 507) refused += 1;
+      else stored.push(((await response.json()) as { video: { file: string } }).video.file);
+    }
+    expect([refused, stored.length > 0]).toEqual([1, true]);
+    // Not announced, so that only writing finds out.
+    const boundary = "B";
+    const head = `--${boundary}\r\nContent-Disposition: form-data; name="title"\r\n\r\nx\r\n--${boundary}\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n`;
+    async function* body() {
+      yield Buffer.from(head);
+      for (let i = 0; i < 16; i += 1) yield sample;
+      yield Buffer.from(`\r\n--${boundary}--\r\n`);
+    }
+    const streamed = await fetch(`${one.url}/api/videos`, {
+      method: "POST",
+      body: body() as unknown as BodyInit,
+      headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
+    });
+    expect(streamed.status).toBe(507);
+    expect((await fetch(`${one.url}/`)).status).toBe(200);
+    const file = await fetch(`${one.url}/media/${stored[0]}`);
+    expect(Buffer.from(await file.arrayBuffer()).equals(sample)).toBe(true);
+    const freed = Bun.spawnSync([
+      "nsenter",
+      `--mount=/proc/${one.pid}/ns/mnt`,
+      "rm",
+      join(folder, "media", stored[0] ?? ""),
+    ]);
+    expect(freed.exitCode).toBe(0);
+    const small = new Blob([await Bun.file(join(import.meta.dir, "../samples/sunset-drift.mp4")).arrayBuffer()]);
+    await waitFor("uploads to work again", async () =>
+      (await upload(form({ title: "Again" }, small), one)).status === 201 ? true : undefined,
+    );
+    await one.stop();
+  },
+  30_000,
+);
 
 test("a setting that cannot be right ends the start with a sentence", async () => {
   await expect(start("web", { DATA_DIR: temporaryFolder(), DATABASE_URL: "postgres://x" })).rejects.toThrow(
