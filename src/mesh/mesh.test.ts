@@ -17,8 +17,11 @@ import { silentLog } from "../kernel/log.ts";
 import { seededRandom, systemRandom } from "../kernel/random.ts";
 import { createMemoryStore } from "../store/memory.ts";
 import { type AdsTls, connectAds } from "../xds/client.ts";
+import type { Peer } from "../xds/server.ts";
 import { type NamedResource, type TypeUrl, typeUrls, type XdsConnection, type XdsSource } from "../xds/types.ts";
+import { mayAsk } from "./admission.ts";
 import { type Mesh, startMesh } from "./mesh.ts";
+import type { Model } from "./types.ts";
 
 const sidecarId = "sidecar~10.244.0.2~web-1.video~video.svc.cluster.local";
 const hourMs = 3_600_000;
@@ -53,7 +56,12 @@ beforeAll(async () => {
   client = createClient(api.transport);
   authority = await createAuthority({ commonName: "mesh", clock: realClock });
   const server = await authority.issue({ ipAddresses: ["127.0.0.1"], lifetimeMs: hourMs, usages: ["server"] });
-  const node = await authority.issue({ commonName: "node", lifetimeMs: hourMs, usages: ["client"] });
+  const node = await authority.issue({
+    commonName: "system:node:master",
+    organizations: ["system:nodes"],
+    lifetimeMs: hourMs,
+    usages: ["client"],
+  });
   serverTls = { ca: authority.certPem, cert: server.certPem, key: server.keyPem };
   clientTls = { ca: authority.certPem, cert: node.certPem, key: node.keyPem };
   await client.create(resources.namespaces, {
@@ -155,6 +163,18 @@ describe("the mesh over ADS", () => {
     if (own?.type.case !== "tlsCertificate") throw new Error("no certificate");
     const chain = own.type.value.certificateChain?.specifier;
     expect(new TextDecoder().decode(chain?.value as Uint8Array)).toStartWith("-----BEGIN CERTIFICATE-----");
+  });
+
+  test("gives a node nothing of another node's pods, and nobody else anything", () => {
+    const model = { workloadByNodeId: new Map([[sidecarId, { nodeName: "master" }]]) } as unknown as Model;
+    const node = (name: string): Peer => ({ commonName: `system:node:${name}`, organizations: ["system:nodes"] });
+    expect(mayAsk(node("master"), sidecarId, model)).toBe(true);
+    expect(mayAsk(node("worker1"), sidecarId, model)).toBe(false);
+    expect(mayAsk(node("worker1"), "node~172.20.0.11~worker1~cluster.local", model)).toBe(true);
+    expect(mayAsk(node("worker1"), "node~172.20.0.10~master~cluster.local", model)).toBe(false);
+    expect(mayAsk({ commonName: "jane", organizations: [] }, sidecarId, model)).toBe(false);
+    expect(mayAsk({ commonName: "system:node:master", organizations: [] }, sidecarId, model)).toBe(false);
+    expect(mayAsk({ commonName: "admin", organizations: ["system:masters"] }, sidecarId, model)).toBe(true);
   });
 
   test("carries an endpoint change from the API to the client in milliseconds", async () => {

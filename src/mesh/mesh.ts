@@ -23,6 +23,7 @@ import { type Random, systemRandom } from "../kernel/random.ts";
 import type { AdsTls } from "../xds/client.ts";
 import type { SnapshotSource } from "../xds/push.ts";
 import { type StreamStatus, startAdsServer } from "../xds/server.ts";
+import { mayAsk } from "./admission.ts";
 import { createReporter } from "./report.ts";
 import { createTranslator, type Translator } from "./translator.ts";
 import type { MeshConfig, MeshObjects } from "./types.ts";
@@ -108,7 +109,15 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   });
   try {
     const { adsHost: host, adsPort: port, adsTls: tls } = options;
-    const server = await startAdsServer({ host, port, tls, source: served.source, log, clock });
+    const server = await startAdsServer({
+      host,
+      port,
+      tls,
+      source: served.source,
+      authorize: (peer, nodeId) => mayAsk(peer, nodeId, translator.model),
+      log,
+      clock,
+    });
     return {
       adsPort: server.port,
       ready,

@@ -11,23 +11,31 @@ import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { type AdsTls, backoffMs, connectAds } from "./client.ts";
 import { connectMemory, type MemorySnapshots, memorySnapshots, staticSource } from "./memory.ts";
-import { startAdsServer } from "./server.ts";
+import { type Peer, startAdsServer } from "./server.ts";
 import { type NamedResource, type Snapshot, type TypeUrl, typeUrls, type XdsConnection } from "./types.ts";
 
 const hourMs = 3_600_000;
+const everyone = (): boolean => true;
 let serverTls: AdsTls;
 let clientTls: AdsTls;
 let strangerTls: AdsTls;
+let strangerRoots: string;
 
 beforeAll(async () => {
   const authority = await createAuthority({ commonName: "ca", clock: realClock });
   const stranger = await createAuthority({ commonName: "ca", clock: realClock });
   const server = await authority.issue({ ipAddresses: ["127.0.0.1"], lifetimeMs: hourMs, usages: ["server"] });
-  const client = await authority.issue({ commonName: "node", lifetimeMs: hourMs, usages: ["client"] });
+  const client = await authority.issue({
+    commonName: "node",
+    organizations: ["system:nodes"],
+    lifetimeMs: hourMs,
+    usages: ["client"],
+  });
   const other = await stranger.issue({ commonName: "node", lifetimeMs: hourMs, usages: ["client"] });
   serverTls = { ca: authority.certPem, cert: server.certPem, key: server.keyPem };
   clientTls = { ca: authority.certPem, cert: client.certPem, key: client.keyPem };
   strangerTls = { ca: authority.certPem, cert: other.certPem, key: other.keyPem };
+  strangerRoots = stranger.certPem;
 });
 
 const cluster = (name: string): NamedResource => ({ name, message: create(ClusterSchema, { name }) });
@@ -66,6 +74,7 @@ async function overGrpc(): Promise<Pair> {
     port: 0,
     tls: serverTls,
     source: snapshots,
+    authorize: everyone,
     log: silentLog,
     clock: realClock,
   });
@@ -248,6 +257,7 @@ describe("the ADS server", () => {
       port: 0,
       tls: serverTls,
       source: snapshots,
+      authorize: everyone,
       log: silentLog,
       clock: realClock,
     });
@@ -281,6 +291,7 @@ describe("the ADS server", () => {
       port: 0,
       tls: serverTls,
       source: snapshots,
+      authorize: everyone,
       log: silentLog,
       clock: realClock,
     });
@@ -302,12 +313,90 @@ describe("the ADS server", () => {
     await server.close();
   });
 
+  test("tells a client nothing of nodes it may not ask for", async () => {
+    const snapshots = memorySnapshots();
+    for (const node of ["mine", "other"])
+      snapshots.set(node, snapshot("1", { [typeUrls.cluster]: [cluster(`of-${node}`)] }));
+    const peers: Peer[] = [];
+    const server = await startAdsServer({
+      host: "127.0.0.1",
+      port: 0,
+      tls: serverTls,
+      source: snapshots,
+      authorize(peer, nodeId) {
+        peers.push(peer);
+        return nodeId === "mine";
+      },
+      log: silentLog,
+      clock: realClock,
+    });
+    const connection = connectAds({
+      address: `127.0.0.1:${server.port}`,
+      tls: clientTls,
+      log: silentLog,
+      clock: realClock,
+      random: seededRandom(1),
+    });
+    const seen: string[] = [];
+    for (const node of ["other", "mine"])
+      connection.open(node).subscribe(typeUrls.cluster, "*", (r) => {
+        seen.push(...r.map(({ name }) => name));
+      });
+    await until(
+      () => seen.length > 0 && server.statistics.streams === 2,
+      () => seen,
+    );
+    await realClock.sleep(20);
+    expect(seen).toEqual(["of-mine"]);
+    expect(peers[0]).toEqual({ commonName: "node", organizations: ["system:nodes"] });
+    connection.close();
+    await server.close();
+  });
+
+  test("is not believed by a client that trusts another authority", async () => {
+    const snapshots = memorySnapshots();
+    snapshots.set("n", snapshot("1", { [typeUrls.cluster]: [cluster("a")] }));
+    const server = await startAdsServer({
+      host: "127.0.0.1",
+      port: 0,
+      tls: serverTls,
+      source: snapshots,
+      authorize: everyone,
+      log: silentLog,
+      clock: realClock,
+    });
+    const connection = connectAds({
+      address: `127.0.0.1:${server.port}`,
+      tls: { ...clientTls, ca: strangerRoots },
+      log: silentLog,
+      clock: realClock,
+      random: seededRandom(1),
+    });
+    let delivered = 0;
+    connection.open("n").subscribe(typeUrls.cluster, "*", () => {
+      delivered++;
+    });
+    await realClock.sleep(300);
+    expect(delivered).toBe(0);
+    expect(server.statistics.pushes).toBe(0);
+    connection.close();
+    await server.close();
+  });
+
   test("is found again after it was gone; what did not change is not delivered again", async () => {
     const snapshots = memorySnapshots();
     const clusters = [cluster("a")];
     snapshots.set("n", snapshot("1", { [typeUrls.cluster]: clusters }));
     const start = (port: number) =>
-      startAdsServer({ host: "127.0.0.1", port, tls: serverTls, source: snapshots, log: silentLog, clock: realClock });
+      startAdsServer({
+        host: "127.0.0.1",
+        port,
+        tls: serverTls,
+        source: snapshots,
+        authorize: everyone,
+        log: silentLog,
+        clock: realClock,
+      });
     const first = await start(0);
     const seen: string[] = [];
     const connection = connectAds({

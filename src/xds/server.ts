@@ -22,6 +22,12 @@ export interface StreamStatus {
   types: TypeStatus[];
 }
 
+/** Who is at the other end, from its certificate. */
+export interface Peer {
+  commonName: string;
+  organizations: readonly string[];
+}
+
 export interface AdsServer {
   readonly port: number;
   /** Every connected node with what it was sent and has answered. */
@@ -38,10 +44,12 @@ export async function startAdsServer(options: {
   port: number;
   tls: AdsTls;
   source: SnapshotSource;
+  /** Whether this client may have what the node id is told (private keys among it); asked at each update. */
+  authorize: (peer: Peer, nodeId: string) => boolean;
   log: Log;
   clock: Clock;
 }): Promise<AdsServer> {
-  const { source, log, clock, tls } = options;
+  const { source, log, clock, tls, authorize } = options;
   const streams = new Map<PushStream, { peer: string; connectedAtMs: number }>();
   const statistics = { pushes: 0, nacks: 0, streams: 0 };
   const server = new grpc.Server({
@@ -57,8 +65,9 @@ export async function startAdsServer(options: {
       end(call, grpc.status.RESOURCE_EXHAUSTED, "too many streams");
       return;
     }
+    const peer = peerOf(call);
     const stream = createPushStream({
-      source,
+      source: restricted(source, (nodeId) => authorize(peer, nodeId), peer, log),
       clock,
       send: (response) => {
         statistics.pushes++;
@@ -92,25 +101,7 @@ export async function startAdsServer(options: {
     });
   }
 
-  server.addService(
-    {
-      streamAggregatedResources: {
-        path: adsPath,
-        requestStream: true,
-        responseStream: true,
-        requestSerialize: () => Buffer.alloc(0),
-        requestDeserialize: decodeRequest,
-        responseSerialize: (response: AdsResponse) => {
-          const bytes = encodeResponse(response);
-          return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-        },
-        responseDeserialize: (): never => {
-          throw new Error("a server reads no responses");
-        },
-      },
-    },
-    { streamAggregatedResources: serve as grpc.UntypedHandleCall },
-  );
+  server.addService(service, { streamAggregatedResources: serve as grpc.UntypedHandleCall });
   const credentials = grpc.ServerCredentials.createSsl(
     Buffer.from(tls.ca),
     [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
@@ -129,6 +120,51 @@ export async function startAdsServer(options: {
       server.forceShutdown();
     },
   };
+}
+
+const service: grpc.ServiceDefinition = {
+  streamAggregatedResources: {
+    path: adsPath,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: () => Buffer.alloc(0),
+    requestDeserialize: decodeRequest,
+    responseSerialize: (response: AdsResponse) => {
+      const bytes = encodeResponse(response);
+      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    },
+    responseDeserialize: (): never => {
+      throw new Error("a server reads no responses");
+    },
+  },
+};
+
+/** A client that may not ask is told nothing, as long as that is so. */
+function restricted(
+  source: SnapshotSource,
+  isAllowed: (nodeId: string) => boolean,
+  { commonName }: Peer,
+  log: Log,
+): SnapshotSource {
+  let warned = false;
+  return {
+    get(nodeId) {
+      if (isAllowed(nodeId)) return source.get(nodeId);
+      if (!warned) log.warn("xds client asks for a node that is not its own", { node: nodeId, client: commonName });
+      warned = true;
+      return undefined;
+    },
+    watch: (nodeId, metadata, onChange) => source.watch(nodeId, metadata, onChange),
+  };
+}
+
+/** Subject of the client's certificate; nobody when the connection cannot tell. */
+function peerOf(call: Call): Peer {
+  const subject = call.getAuthContext().sslPeerCertificate?.subject as
+    | { CN?: string | string[]; O?: string | string[] }
+    | undefined;
+  const list = (value: string | string[] | undefined): string[] => (value === undefined ? [] : [value].flat());
+  return { commonName: list(subject?.CN)[0] ?? "", organizations: list(subject?.O) };
 }
 
 function bind(server: grpc.Server, address: string, credentials: grpc.ServerCredentials): Promise<number> {
