@@ -87,6 +87,12 @@ test("the OpenAPI index leads to one document per group and version", () => {
   expect(openApiDocument("/openapi/v3/apis/none/v1", undefined)).toBeUndefined();
 });
 
+test("OpenAPI v2 is an empty document in protobuf", () => {
+  const document = openApiDocument("/openapi/v2", undefined);
+  expect(document?.contentType).toContain("protobuf");
+  expect(document?.text).toStartWith("\n\x032.0");
+});
+
 interface Document {
   paths: Record<string, { patch?: { parameters: { name: string }[]; requestBody: { content: Json } } }>;
   components: {

@@ -44,10 +44,10 @@ export async function answerPath(
     const { openApiDocument } = await import("./openapi.ts");
     const document = openApiDocument(path, query["hash"]);
     if (document !== undefined) {
-      const { text, etag, immutable } = document;
+      const { contentType, text, etag, immutable } = document;
       const cacheControl = immutable ? "public, immutable, max-age=31536000" : "no-cache, private";
       const headers = { etag, "cache-control": cacheControl, vary: "Accept" };
-      return { kind: "text", status: 200, contentType: "application/json", text, headers };
+      return { kind: "text", status: 200, contentType, text, headers };
     }
   } else {
     const { discover } = await import("./discovery.ts");
