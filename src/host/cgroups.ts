@@ -54,6 +54,8 @@ export interface Cgroup {
   folders: readonly string[];
   /** Limits that were asked for and cannot be had. */
   unenforced: readonly ("memory" | "cpu")[];
+  /** True once the kernel has killed one of its processes for memory. */
+  hadOomKill(): boolean;
   remove(): void;
 }
 
@@ -82,7 +84,21 @@ export function createCgroup(roots: CgroupRoots, name: string, limits: Limits): 
     const quota = Math.max(1000, Math.round((cpuLimitMillis * periodUs) / 1000));
     set("cpu", roots.version === 2 ? { "cpu.max": `${quota} ${periodUs}` } : { "cpu.cfs_quota_us": String(quota) });
   }
-  return { folders: [...folders], unenforced, remove: () => [...folders].forEach(removeEmpty) };
+  const hadOomKill = () => {
+    const events = roots.version === 2 ? "memory.events" : "memory.oom_control";
+    return (
+      memoryLimitBytes !== undefined && /^oom_kill [1-9]/m.test(textOf(join(roots.memory ?? "", prefix + name, events)))
+    );
+  };
+  return { folders: [...folders], unenforced, hadOomKill, remove: () => [...folders].forEach(removeEmpty) };
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 function removeEmpty(folder: string): void {

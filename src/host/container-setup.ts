@@ -3,7 +3,7 @@
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { MeshbedError } from "../kernel/errors.ts";
-import { isHidden, type MountPoint, mountFlags, type RootPlan } from "./pod-root.ts";
+import { isHidden, isWithin, type MountPoint, mountFlags, type RootPlan } from "./pod-root.ts";
 import { toolPath } from "./process.ts";
 import { runDir } from "./sandbox.ts";
 import type { ContainerSpec, Mount, PodNetworkSpec } from "./types.ts";
@@ -60,8 +60,13 @@ export function rootTable(folder: string, plan: RootPlan, rootless: boolean): st
 }
 
 /** Makes the folders and files the table and the pod's identity need. */
-function makeFolders({ folder, plan, pod }: Setup): void {
+function makeFolders(setup: Setup): void {
+  const { folder, plan, pod } = setup;
   mkdirSync(`${folder}/root`, { recursive: true });
+  for (const i of hiddenPaths(setup).keys()) {
+    mkdirSync(`${folder}/shared${i}`);
+    mkdirSync(`${folder}/sharedwork${i}`);
+  }
   for (const i of plan.overlays.keys()) {
     mkdirSync(`${folder}/upper${i}`);
     mkdirSync(`${folder}/work${i}`);
@@ -93,12 +98,30 @@ function isFolder(mount: Mount): boolean {
   }
 }
 
+/** Shared folders the container would not see by itself; one inside another comes with it. */
+export function hiddenPaths({ container, plan, mounts, sharedPaths }: Setup): string[] {
+  const wanted = [...sharedPaths, ...(container.workingDir === undefined ? [] : [container.workingDir])];
+  const hidden = wanted.filter(
+    (path) => isHidden(path, plan, mounts) && statSync(path, { throwIfNoEntry: false })?.isDirectory(),
+  );
+  return [...new Set(hidden)].filter((path) => !hidden.some((other) => other !== path && isWithin(path, other)));
+}
+
+/** Private and writable like the rest of the root. */
+function hiddenTable(setup: Setup, paths: readonly string[]): string {
+  const folder = `/.old${setup.folder}`;
+  const more = setup.rootless ? ",userxattr" : "";
+  return paths
+    .map((path, i) => {
+      const layers = `lowerdir=/.old${field(path)},upperdir=${folder}/shared${i},workdir=${folder}/sharedwork${i}`;
+      return line("overlay", path, "overlay", `${layers}${more},X-mount.mkdir`);
+    })
+    .join("");
+}
+
 /** What is mounted from inside the new root, where links in target paths mean what they say. Parents come first. */
 export function volumeTable(setup: Setup): { table: string; commands: string[] } {
-  const { container, plan, mounts, sharedPaths, folder } = setup;
-  const hidden = [...sharedPaths, ...(container.workingDir === undefined ? [] : [container.workingDir])]
-    .filter((path) => isHidden(path, plan, mounts) && statSync(path, { throwIfNoEntry: false })?.isDirectory())
-    .map((path) => ({ source: path, target: path, readOnly: true }));
+  const { container, plan, mounts, folder } = setup;
   const etcShown = !plan.overlays.includes("/etc") && plan.overlays[0] !== "/";
   const identity = etcShown
     ? ["resolv.conf", "hosts", "hostname"].map((name) => ({
@@ -107,9 +130,9 @@ export function volumeTable(setup: Setup): { table: string; commands: string[] }
         readOnly: false,
       }))
     : [];
-  const all = [...hidden, ...identity, ...container.mounts.toSorted((a, b) => a.target.length - b.target.length)];
+  const all = [...identity, ...container.mounts.toSorted((a, b) => a.target.length - b.target.length)];
   const commands: string[] = [];
-  let table = "";
+  let table = hiddenTable(setup, hiddenPaths(setup));
   for (const mount of all) {
     const options = ["rbind", ...(mount.readOnly ? ["ro", ...mountFlags(mount.source, mounts)] : [])];
     if (isFolder(mount)) options.push("X-mount.mkdir");

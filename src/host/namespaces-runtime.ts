@@ -159,8 +159,9 @@ async function startContainer(context: Context, pod: PodNetworkSpec, spec: Conta
   const exited = Promise.all([ended, pumpOutput(child, reader.output, clock)]).then(([status]) => {
     reader.ended();
     log.close();
+    const oomKilled = group.hadOomKill();
     discard();
-    return status;
+    return oomKilled ? { ...status, oomKilled } : status;
   });
   const cancel = clock.after(startTimeoutMs, () => signalProcess(child.pid, "SIGKILL"));
   const ready = await reader.ready;

@@ -14,7 +14,16 @@ import type { ContainerSpec, PodNetworkSpec, PodSandbox, Runtime } from "./types
 const node = { name: "worker1", ip: "172.20.0.11" };
 const rootless = process.env["MESHBED_TEST_ROOTLESS"] === "1";
 const folder = mkdtempSync("/tmp/meshbed-host-test-");
-const options = { node, rootless, sharedPaths: [join(import.meta.dir, "../..")], clock, log: silentLog };
+const shared = join(folder, "shared");
+mkdirSync(join(shared, "inner"), { recursive: true });
+writeFileSync(join(shared, "inner/file"), "seen\n");
+const options = {
+  node,
+  rootless,
+  sharedPaths: [join(import.meta.dir, "../.."), shared, join(shared, "inner")],
+  clock,
+  log: silentLog,
+};
 
 let runtime: Runtime;
 let pod: PodSandbox;
@@ -127,6 +136,16 @@ if (process.env["MESHBED_TEST_NODE"] !== "1") {
     expect(existsSync("/opt/x")).toBe(false);
     expect(existsSync("/run/r")).toBe(false);
     expect(existsSync(self)).toBe(true);
+  });
+
+  test("a shared folder is seen even below /tmp, and writes to it stay in the container", async () => {
+    const script = `cat inner/file; echo new > inner/file; cat ${shared}/inner/file; ls ${folder}`;
+    expect(await outputOf(script, { workingDir: shared })).toEqual([
+      "stdout F seen",
+      "stdout F new",
+      "stdout F shared",
+    ]);
+    expect(readFileSync(join(shared, "inner/file"), "utf8")).toBe("seen\n");
   });
 
   test("volumes appear where they are mounted, also through links and as single files; read-only ones refuse writes", async () => {
@@ -282,10 +301,10 @@ if (process.env["MESHBED_TEST_NODE"] !== "1") {
     const hog =
       "const kept = []; for (let i = 0; i < 400; i++) kept.push(Buffer.alloc(1 << 20, 1)); console.log('all');";
     const limited = container([process.execPath, "-e", hog], { memoryLimitBytes: 128 * 1024 * 1024 });
-    expect((await (await pod.start(limited)).exited).code).not.toBe(0);
+    expect(await (await pod.start(limited)).exited).toMatchObject({ code: 137, signal: "SIGKILL", oomKilled: true });
     expect(linesOf(limited)).not.toContain("stdout F all");
     const enough = container([process.execPath, "-e", hog], { memoryLimitBytes: 1024 * 1024 * 1024 });
-    await (await pod.start(enough)).exited;
+    expect((await (await pod.start(enough)).exited).oomKilled).toBeUndefined();
     expect(linesOf(enough)).toContain("stdout F all");
     expect(readdirSync(memory!).filter((name) => name.includes("uid-1"))).toEqual([]);
   });

@@ -19,6 +19,7 @@ const podSysctls = `cd /proc/sys/net
 echo 1 > ipv6/conf/eth0/disable_ipv6
 echo 0 > ipv4/ip_unprivileged_port_start
 echo "16384 65535" > ipv4/ip_local_port_range
+echo 1 > ipv4/tcp_tw_reuse
 echo 4096 > core/somaxconn`;
 
 /** Gives a pod its namespace and address. Throws POD_NETWORK_FAILED. */

@@ -66,7 +66,7 @@ test("a path is hidden below a container's own folders and on file systems it is
   expect(isHidden("/root/x", bound, mounts)).toBe(true);
 });
 
-test("tables escape blanks, mount parents first and bring hidden shared folders along read-only", () => {
+test("tables escape blanks, mount parents first and bring hidden shared folders along", () => {
   const plan = { overlays: ["/"], binds: [], links: [], folders: [] };
   expect(rootTable("/run/c", plan, false).split("\n")[0]).toBe(
     "overlay /run/c/root overlay lowerdir=/,upperdir=/run/c/upper0,workdir=/run/c/work0 0 0",
@@ -95,7 +95,7 @@ test("tables escape blanks, mount parents first and bring hidden shared folders 
   };
   expect(volumeTable(setup)).toEqual({
     table:
-      "/.old/tmp /tmp none rbind,ro,nodev,X-mount.mkdir 0 0\n/.old/etc/passwd /a none rbind,ro 0 0\n/.old/usr /a/b\\040c none rbind,X-mount.mkdir 0 0\n",
+      "overlay /tmp overlay lowerdir=/.old/tmp,upperdir=/.old/run/c/shared0,workdir=/.old/run/c/sharedwork0,X-mount.mkdir 0 0\n/.old/etc/passwd /a none rbind,ro 0 0\n/.old/usr /a/b\\040c none rbind,X-mount.mkdir 0 0\n",
     commands: ["[ -e '/a' ] || { mkdir -p '/'; : > '/a'; }"],
   });
 });

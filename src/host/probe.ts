@@ -11,8 +11,8 @@ const tools = ["unshare", "setpriv", "nsenter", "mount", "umount", "pivot_root",
 /** Everything the namespaces mode needs of the kernel, in one breath: overlay, links, a limit, a process file system. */
 const trial = `(${prepareScript}) 2>/dev/null || { echo 'mounts are refused'; exit 1; }
 set -e
-cd ${runDir}; mkdir u w r n
-mount -t overlay o -o lowerdir=/etc,upperdir=u,workdir=w"$1" r 2>/dev/null || { echo 'this kernel refuses overlay mounts'; exit 1; }
+cd ${runDir}; mkdir l u w r n
+mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w"$1" r 2>/dev/null || { echo 'this kernel refuses overlay mounts'; exit 1; }
 mount -t proc p n 2>/dev/null || { echo 'mounting /proc is refused'; exit 1; }
 ip link add br0 type bridge 2>&1 || { echo '(no bridge)'; exit 1; }
 ip netns add t 2>&1

@@ -127,6 +127,7 @@ echo 0 > ipv4/ip_unprivileged_port_start
 echo "16384 65535" > ipv4/ip_local_port_range
 echo "30000-32767" > ipv4/ip_local_reserved_ports
 echo 16384 > ipv4/tcp_max_syn_backlog
+echo 1 > ipv4/tcp_tw_reuse
 echo 16384 > core/somaxconn`;
 
 function machineScript(batch: string, bitsPerSecond: number | undefined): string {

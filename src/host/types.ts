@@ -15,6 +15,8 @@ export interface ExitStatus {
   /** Exit code; 128 + signal number when ended by a signal. */
   code: number;
   signal?: string;
+  /** The kernel killed a process of the container for its memory limit. */
+  oomKilled?: boolean;
   finishedAtMs: number;
 }
 
