@@ -2,7 +2,7 @@
 
 import { SettingError } from "../shared/environment.ts";
 import type { Log } from "../shared/log.ts";
-import type { Ready } from "./app.ts";
+import type { Ready } from "./answers.ts";
 import type { Config } from "./config.ts";
 import { openDatabase } from "./database.ts";
 import { importSamples } from "./seed.ts";

@@ -1,6 +1,6 @@
 // Everything that is read: pages, video files, thumbnails, the JSON API.
 
-import { type Answer, type App, frameOf, jsonResponse, pageResponse, type Ready } from "./app.ts";
+import { type Answer, type App, frameOf, jsonResponse, pageResponse, type Ready } from "./answers.ts";
 import { sendFile } from "./delivery.ts";
 import { messagePage } from "./pages/message.ts";
 import { overviewPage } from "./pages/overview.ts";

@@ -127,7 +127,7 @@ test("conditions: If-Range decides about the range, validators about 304, HEAD s
   expect(await statusWith({ "if-modified-since": "Mon, 01 Jan 2001 00:00:00 GMT" })).toBe(200);
 });
 
-test("ten thousand ranges in one request get a short refusal", async () => {
+test("a thousand overlapping ranges in one request get a short refusal", async () => {
   const range = `bytes=${Array.from({ length: 1000 }, (_, i) => `${i}-`).join(",")}`;
   const response = await get(media, { range });
   expect(response.status).toBe(416);

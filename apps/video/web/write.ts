@@ -1,6 +1,6 @@
 // Everything that changes something: uploads and view counts. Refuses requests that another site made a browser send.
 
-import { type Answer, type App, frameOf, jsonResponse, pageResponse, type Ready } from "./app.ts";
+import { type Answer, type App, frameOf, jsonResponse, pageResponse, type Ready } from "./answers.ts";
 import { messagePage } from "./pages/message.ts";
 import { uploadPage } from "./pages/upload.ts";
 import { receiveUpload } from "./receive.ts";
