@@ -17,8 +17,7 @@ export function selectionOf(kind: KindDefinition, query: Readonly<Record<string,
   const fields = parseFieldSelector(query["fieldSelector"] ?? "");
   for (const { field } of fields)
     if (!(field === "metadata.name" || (field === "metadata.namespace" && kind.namespaced)))
-      if (!Object.hasOwn(kind.selectableFields, field))
-        throw badRequest(`field label not supported: ${field}`);
+      if (!Object.hasOwn(kind.selectableFields, field)) throw badRequest(`field label not supported: ${field}`);
   return {
     everything: labels.length === 0 && fields.length === 0,
     matches: (object) =>

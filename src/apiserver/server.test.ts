@@ -172,6 +172,10 @@ describe("bodies and answers", () => {
     const etag = first.headers.get("etag")!;
     expect((await ask("/openapi/v3", { headers: { "if-none-match": etag } })).status).toBe(304);
   });
+  test("the server's own service leads to it", async () => {
+    const slice = (await ask("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")).json();
+    expect(slice).toMatchObject({ endpoints: [{ addresses: ["127.0.0.1"] }], ports: [{ port: server.port }] });
+  });
   test("requests are counted", async () => {
     const { text } = await ask("/metrics");
     expect(text).toMatch(/apiserver_request_total\{verb="POST",resource="configmaps",code="201"\} [1-9]/);

@@ -3,6 +3,7 @@
 import type { ApiTransport } from "../api/rest.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import { type ApiOptions, createApi } from "./api.ts";
+import { publishEndpoint } from "./endpoint.ts";
 import { createHttpsServer } from "./http.ts";
 import { createKubeletAccess } from "./kubelets.ts";
 import { observeRequests } from "./request-metrics.ts";
@@ -44,6 +45,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   });
   const server = createHttpsServer(api.core, tls, observeRequests(metrics, clock), log);
   const port = await server.listen(options.port, options.host);
+  await publishEndpoint(api.transport, options.host, port);
   log.info("API server listens", { host: options.host, port });
   return {
     port,
