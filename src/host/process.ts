@@ -109,12 +109,12 @@ export function exitStatus(code: number | null, signal: string | number | null, 
   return { code: 128 + number, ...(name !== undefined && { signal: name }), finishedAtMs };
 }
 
-/** Sends `signal`; a process or group (negative pid) that is gone is no error. */
+/** Sends `signal`; a process or group (negative pid) that is gone is no error (macOS says EPERM for a group of zombies). */
 export function signalProcess(pid: number, signal: StopSignal): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    if ((error as { code?: string }).code !== "ESRCH") throw error;
+    if (!["ESRCH", "EPERM"].includes((error as { code?: string }).code ?? "")) throw error;
   }
 }
 
