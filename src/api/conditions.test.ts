@@ -1,3 +1,5 @@
+// Conditions keep their transition time as long as the status stays.
+
 import { expect, test } from "bun:test";
 import { type Condition, isConditionTrue, withCondition } from "./conditions.ts";
 

@@ -1,3 +1,5 @@
+// Go durations and the ages kubectl prints.
+
 import { expect, test } from "bun:test";
 import { ageOf, humanDuration, parseDurationMs } from "./duration.ts";
 

@@ -1,3 +1,5 @@
+// Who is in the mesh, by namespace, label and annotation.
+
 import { expect, test } from "bun:test";
 import { isInjected } from "./injection.ts";
 

@@ -1,3 +1,5 @@
+// Quantities: value, canonical form, order, sum.
+
 import { expect, test } from "bun:test";
 import {
   addQuantities,

@@ -1,3 +1,5 @@
+// Label and field selectors: syntax, matching, round trips.
+
 import { expect, test } from "bun:test";
 import {
   formatLabelSelector,

@@ -1,3 +1,5 @@
+// Discovery, OpenAPI documents and tables over all served kinds.
+
 import { expect, test } from "bun:test";
 import { allKinds } from "../api/kinds/all.ts";
 import { schemaNamed } from "../api/schema.ts";

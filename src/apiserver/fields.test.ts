@@ -1,3 +1,5 @@
+// Unknown and duplicate fields, with their paths.
+
 import { expect, test } from "bun:test";
 import { allKinds } from "../api/kinds/all.ts";
 import { duplicateFields } from "./duplicate-fields.ts";

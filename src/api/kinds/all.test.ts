@@ -1,3 +1,5 @@
+// The list of kinds as a whole.
+
 import { expect, test } from "bun:test";
 import type { KubeObject } from "../object.ts";
 import * as resources from "../resources.ts";

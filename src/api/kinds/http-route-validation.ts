@@ -3,6 +3,7 @@
 import { parseDurationMs } from "../duration.ts";
 import { child, forbidden, inRange, invalid, notSupported, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
+import type { VirtualService } from "../types.ts";
 import {
   exclusive,
   validateDestination,
@@ -12,7 +13,8 @@ import {
   validateRegex,
   validateStringMatch,
 } from "./istio-rules.ts";
-import type { HttpRoute } from "./virtual-service-validation.ts";
+
+export type HttpRoute = NonNullable<NonNullable<VirtualService["spec"]>["http"]>[number];
 
 /** Envoy's and gRPC's retry conditions that Istio passes on; a status code is one too. */
 const retryConditions = [

@@ -1,3 +1,5 @@
+// What Istio's webhook would refuse and what it lets pass.
+
 import { expect, test } from "bun:test";
 import type { KubeObject } from "../object.ts";
 import { destinationRuleKind, gatewayKind, virtualServiceKind } from "./istio.ts";

@@ -1,3 +1,5 @@
+// READY, STATUS and RESTARTS as kubectl users know them.
+
 import { expect, test } from "bun:test";
 import type { Pod } from "../types.ts";
 import { summarizePod } from "./pod-status.ts";

@@ -3,7 +3,7 @@
 import { child, duplicate, forbidden, inRange, invalid, notSupported, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
 import type { VirtualService } from "../types.ts";
-import { validateHttpActions } from "./http-route-validation.ts";
+import { type HttpRoute, validateHttpActions } from "./http-route-validation.ts";
 import {
   hostProblem,
   isAddress,
@@ -18,7 +18,6 @@ import {
 import { validateLabels } from "./metadata.ts";
 
 type Spec = NonNullable<VirtualService["spec"]>;
-export type HttpRoute = NonNullable<Spec["http"]>[number];
 type Match = NonNullable<HttpRoute["match"]>[number];
 type L4Match = {
   port?: number;
