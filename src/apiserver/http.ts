@@ -20,6 +20,8 @@ import type { Answer, CoreRequest } from "./types.ts";
 
 /** As kube-apiserver (MaxRequestBodyBytes). */
 const bodySizeBytesMax = 3 * 1024 * 1024;
+/** Connections at a time; further ones are closed at once. */
+const connectionsMax = 4096;
 const protobufType = "application/vnd.kubernetes.protobuf";
 
 export interface HttpsOptions {
@@ -53,6 +55,7 @@ export function createHttpsServer(core: Core, tls: HttpsOptions, observe: Observ
       });
     },
   );
+  server.maxConnections = connectionsMax;
   server.on("secureConnection", (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));

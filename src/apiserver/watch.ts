@@ -2,9 +2,9 @@
 
 import type { KindDefinition } from "../api/kind.ts";
 import type { KubeObject, WatchEvent } from "../api/object.ts";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { StoreEvent } from "../store/types.ts";
-import { ApiFailure, expired, invalid } from "./failure.ts";
+import { ApiFailure, expired, invalid, unavailable } from "./failure.ts";
 import { numberOf } from "./list.ts";
 import { apiVersionFor, decodeEntry, decodeEvent, prefixOf } from "./records.ts";
 import { type Selection, selectionOf } from "./selection.ts";
@@ -151,6 +151,7 @@ function openWatch({ store }: CoreDeps, plan: WatchPlan, from: number) {
     // A revision from the future belongs to another history (the state was reset): the client must list again too.
     if (code === "COMPACTED" || code === "FUTURE_REVISION")
       return expired(`too old resource version: ${from} (${store.revision})`);
+    if (code === "STORE_FULL") return unavailable(messageOf(error));
     throw error;
   }
 }

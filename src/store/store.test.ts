@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { seededRandom } from "../kernel/random.ts";
 import { createMemoryStore } from "./memory.ts";
 import { openSqliteStore } from "./sqlite.ts";
-import { type Store, type StoreEvent, watchBufferEventsMax, watchHistoryEventsMax } from "./types.ts";
+import { type Store, type StoreEvent, watchBufferEventsMax, watchesMax, watchHistoryEventsMax } from "./types.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -154,6 +154,13 @@ for (const [name, open] of Object.entries(implementations))
       expect(watch.take()).toEqual([]);
       await watch.ready();
       expect(quick.end).toBeUndefined();
+    });
+
+    test("watches are limited, and a closed one makes room", () => {
+      const open = Array.from({ length: watchesMax }, () => store.watch("/", 1));
+      expect(codeOf(() => store.watch("/", 1))).toBe("STORE_FULL");
+      open[0]!.close();
+      expect(store.watch("/", 1).end).toBeUndefined();
     });
 
     test("compaction keeps the newest values and refuses what is gone", async () => {

@@ -78,7 +78,7 @@ export interface Store {
   put(key: string, value: string, expectedRevision: number): Promise<number>;
   /** Removes the key if its revision is `expectedRevision`; otherwise like `put`. */
   delete(key: string, expectedRevision: number): Promise<number>;
-  /** Events of the keys with this prefix after `revision`. Throws MeshbedError COMPACTED or FUTURE_REVISION. */
+  /** Events of the keys with this prefix after `revision`. Throws MeshbedError COMPACTED, FUTURE_REVISION or STORE_FULL. */
   watch(prefix: string, revision: number): StoreWatch;
   /** Forgets values replaced or deleted at or before `revision`. Pages and watches that need them fail from then on. */
   compact(revision: number): void;
@@ -86,6 +86,8 @@ export interface Store {
   close(): Promise<void>;
 }
 
+/** Watches open at a time; a further one is refused with STORE_FULL. */
+export const watchesMax = 10_000;
 /** Events a watch holds for a consumer that is behind the present; one more ends it as slow. */
 export const watchBufferEventsMax = 4096;
 /** Past events read from the log at a time while a watch catches up. */

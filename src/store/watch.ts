@@ -6,6 +6,7 @@ import {
   type StoreWatch,
   type WatchEnd,
   watchBufferEventsMax,
+  watchesMax,
   watchHistoryEventsMax,
 } from "./types.ts";
 
@@ -28,6 +29,7 @@ export function createWatchHub(readHistory: ReadHistory, now: () => number): Wat
   const watches = new Set<Watch>();
   return {
     open(prefix, revision) {
+      if (watches.size >= watchesMax) throw new MeshbedError("STORE_FULL", `${watchesMax} watches are open already`);
       const watch = new Watch(prefix, revision, readHistory, now, (ended) => watches.delete(ended));
       watches.add(watch);
       return watch;
