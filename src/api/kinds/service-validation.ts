@@ -68,10 +68,12 @@ function validatePorts(spec: Spec): FieldError[] {
   return errors;
 }
 
-function validateAddresses(spec: Spec): FieldError[] {
+function validateAddresses(spec: Spec, old: Spec | undefined): FieldError[] {
   const errors: FieldError[] = [];
   if (spec.type === "ExternalName") {
-    if (spec.clusterIP) errors.push(forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+    // An address from before is given up with the type; only a new one is a mistake.
+    if (spec.clusterIP && spec.clusterIP !== old?.clusterIP)
+      errors.push(forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
     const name = (spec.externalName ?? "").replace(/\.$/, "");
     if (name === "") errors.push(required("spec.externalName"));
     else {
@@ -101,9 +103,11 @@ export function validateService(service: Service, old?: Service): FieldError[] {
   const { spec } = service;
   if (spec === undefined) return [required("spec")];
   const errors = oneOf("spec.type", spec.type, ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], true);
-  errors.push(...validatePorts(spec), ...validateAddresses(spec));
+  errors.push(...validatePorts(spec), ...validateAddresses(spec, old?.spec));
   errors.push(...validateLabels(spec.selector, "spec.selector"));
   errors.push(...oneOf("spec.sessionAffinity", spec.sessionAffinity, ["ClientIP", "None"], true));
+  if (spec.sessionAffinity === "None" && spec.sessionAffinityConfig !== undefined)
+    errors.push(forbidden("spec.sessionAffinityConfig", "must not be set when session affinity is None"));
   errors.push(
     ...inRange(
       "spec.sessionAffinityConfig.clientIP.timeoutSeconds",

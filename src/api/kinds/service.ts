@@ -37,6 +37,13 @@ function defaultAddresses(spec: Spec): void {
   spec.ipFamilyPolicy ??= "SingleStack";
 }
 
+/** A service that changes its type leaves behind what was filled in for the old one (dropTypeDependentFields). */
+function dropDefaultsOfOtherTypes(spec: Spec): void {
+  if (spec.allocateLoadBalancerNodePorts === true) delete spec.allocateLoadBalancerNodePorts;
+  const isExternal = spec.type === "NodePort" || (spec.externalIPs?.length ?? 0) > 0;
+  if (!isExternal && spec.externalTrafficPolicy === "Cluster") delete spec.externalTrafficPolicy;
+}
+
 function applyDefaults(service: Service): void {
   const spec = service.spec;
   if (spec === undefined) return;
@@ -44,7 +51,6 @@ function applyDefaults(service: Service): void {
   spec.sessionAffinity ||= "None";
   if (spec.sessionAffinity === "ClientIP" && spec.sessionAffinityConfig?.clientIP?.timeoutSeconds === undefined)
     spec.sessionAffinityConfig = { clientIP: { timeoutSeconds: 10_800 } };
-  if (spec.sessionAffinity === "None") delete spec.sessionAffinityConfig;
   for (const port of spec.ports ?? []) {
     port.protocol ||= "TCP";
     if (port.targetPort === undefined || port.targetPort === 0 || port.targetPort === "") port.targetPort = port.port;
@@ -52,6 +58,7 @@ function applyDefaults(service: Service): void {
   if (spec.type !== "ExternalName") spec.internalTrafficPolicy ??= "Cluster";
   if (spec.type === "NodePort" || spec.type === "LoadBalancer") spec.externalTrafficPolicy ||= "Cluster";
   if (spec.type === "LoadBalancer") spec.allocateLoadBalancerNodePorts ??= true;
+  else dropDefaultsOfOtherTypes(spec);
   defaultAddresses(spec);
   service.status ??= {};
   service.status.loadBalancer ??= {};

@@ -246,6 +246,18 @@ test.each<[string, string, object, object]>([
     { spec: { clusterIP: "10.96.0.7", ports: [{ port: 80 }] } },
     { spec: { ports: [{ port: 81 }] } },
   ],
+  [
+    "a service's type, from ClusterIP to ExternalName",
+    "Service",
+    { spec: { clusterIP: "10.96.0.7", ports: [{ port: 80 }] } },
+    { spec: { type: "ExternalName", externalName: "a.com", clusterIP: "10.96.0.7", ports: [{ port: 80 }] } },
+  ],
+  [
+    "a service's type, from LoadBalancer to ClusterIP",
+    "Service",
+    { spec: { type: "LoadBalancer", ports: [{ port: 80 }] } },
+    { spec: { externalTrafficPolicy: "Cluster", allocateLoadBalancerNodePorts: true, ports: [{ port: 80 }] } },
+  ],
 ])("%s may change", (_name, kind, old, body) => {
   expect(problems(kind, body, old)).toEqual([]);
 });
