@@ -7,11 +7,7 @@ import type { ClusterSlot, Endpoint } from "./cluster.ts";
 const reselectionsMax = 5;
 
 /** Undefined when the cluster has no usable endpoint. `avoid`: hosts that earlier attempts of this request failed on. */
-export function pick(
-  slot: ClusterSlot,
-  random: Random,
-  avoid: readonly Endpoint[] | undefined,
-): Endpoint | undefined {
+export function pick(slot: ClusterSlot, random: Random, avoid: readonly Endpoint[] | undefined): Endpoint | undefined {
   const { endpoints } = slot;
   if (endpoints.length <= 1) return endpoints[0];
   let chosen = pickOnce(slot, endpoints, random);

@@ -35,6 +35,10 @@ export function parseWorkload(text: string, principal = "unknown"): WorkloadIden
   };
 }
 
+function sameWorkload(a: WorkloadIdentity, b: WorkloadIdentity): boolean {
+  return (Object.keys(a) as (keyof WorkloadIdentity)[]).every((key) => a[key] === b[key]);
+}
+
 export interface ServiceIdentity {
   host: string;
   name: string;
@@ -89,6 +93,9 @@ export class Endpoint {
   /** The inbound chain of this very process behind this address, cached for one registry version. */
   localVersion = -1;
   local: unknown;
+  /** As `stats`, for the destination's report when it lives in this process. */
+  neighbourStats: EdgeStats | undefined;
+  neighbourOf: unknown;
   requests = 0;
   failures = 0;
 
@@ -150,6 +157,8 @@ export class ClusterSlot {
   retriesActive = 0;
   /** For failures before an endpoint was picked. */
   stats: EdgeStats | undefined;
+  /** ORIGINAL_DST: endpoints by address. */
+  readonly originals = new Map<string, Endpoint>();
 
   constructor(name: string) {
     this.name = name;
@@ -165,7 +174,10 @@ export class ClusterSlot {
       kept.weight = endpoint.weight;
       kept.priority = endpoint.priority;
       kept.healthy = endpoint.healthy;
-      kept.workload = endpoint.workload;
+      if (!sameWorkload(kept.workload, endpoint.workload)) {
+        kept.workload = endpoint.workload;
+        kept.stats = undefined;
+      }
       return kept;
     });
     for (const gone of before.values()) gone.retire();

@@ -7,6 +7,17 @@ export interface HeaderEdits {
   /** Lower-case names to leave out, or undefined for none. */
   removed: string[] | undefined;
   added: string;
+  /** Known header ids to leave out: 1 at the id's index. */
+  readonly dropIds: Uint8Array;
+}
+
+export function newEdits(): HeaderEdits {
+  return { removed: undefined, added: "", dropIds: new Uint8Array(32) };
+}
+export function clearEdits(edits: HeaderEdits): void {
+  edits.removed = undefined;
+  edits.added = "";
+  edits.dropIds.fill(0);
 }
 
 /** Heads and small bodies are put together here before one write; the capacity covers the largest head plus added lines. */
@@ -51,11 +62,11 @@ for (const id of [
 const skipped = new Uint8Array(headerCountMax);
 
 /** Marks what not to copy: hop-by-hop fields, `dropIds`, names listed in Connection, names removed by configuration. */
-function mark(head: Head, edits: HeaderEdits, dropIds: Uint8Array): void {
+function mark(head: Head, edits: HeaderEdits): void {
   const { ids, count } = head;
   for (let i = 0; i < count; i++) {
     const id = ids[i]!;
-    skipped[i] = hopByHop[id]! | dropIds[id]!;
+    skipped[i] = hopByHop[id]! | edits.dropIds[id]!;
   }
   const { removed } = edits;
   if (removed !== undefined)
@@ -67,8 +78,8 @@ function mark(head: Head, edits: HeaderEdits, dropIds: Uint8Array): void {
 }
 
 /** Copies the fields that stay, whole runs at a time, then the added lines and the empty line. */
-export function writeFields(out: HeadWriter, head: Head, edits: HeaderEdits, dropIds: Uint8Array): void {
-  mark(head, edits, dropIds);
+export function writeFields(out: HeadWriter, head: Head, edits: HeaderEdits): void {
+  mark(head, edits);
   const { spans, count, buffer } = head;
   let runStart = -1;
   for (let i = 0; i < count; i++) {
@@ -80,11 +91,4 @@ export function writeFields(out: HeadWriter, head: Head, edits: HeaderEdits, dro
   if (runStart >= 0) out.copy(buffer, runStart, head.end - 2);
   if (edits.added !== "") out.text(edits.added);
   out.text("\r\n");
-}
-
-/** A set of known header ids for `writeFields`. */
-export function idSet(...ids: number[]): Uint8Array {
-  const set = new Uint8Array(32);
-  for (const id of ids) set[id] = 1;
-  return set;
 }

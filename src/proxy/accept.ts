@@ -1,0 +1,276 @@
+// From a bare accepted connection to its filter chain: TLS sniffing, chain choice, TLS termination, and the tunnel's CONNECT.
+
+import type { TCPSocketListener } from "bun";
+import { HeadAccumulator } from "../wire/accumulate.ts";
+import { type ClientHello, clientHelloBytesMax, sniffClientHello } from "../wire/client_hello.ts";
+import { Head, scanRequestHead } from "../wire/http1_head.ts";
+import { nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
+import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
+import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
+import { unknownWorkload } from "./cluster.ts";
+import type { CompiledChain, CompiledListener } from "./compile_listener.ts";
+import type { ServerTls } from "./compile_tls.ts";
+import { workloadOfBaggage } from "./edges.ts";
+import { spiffeIdOf } from "./spiffe.ts";
+import { startChain } from "./start_chain.ts";
+import type { Swept } from "./sweep.ts";
+
+/** From accept to the chosen chain, handshake included. */
+const acceptTimeoutMs = 10_000;
+const connectHeadBytesMax = 8 * 1024;
+
+/** A listener as found for one connection. `tunnelChain` finds the chain behind a CONNECT target. */
+export interface Destination {
+  listener: CompiledListener;
+  /** Chains are matched by this port; differs from the socket's for a tunnel. */
+  tunnelChain(host: string, port: number): ChainSlot | undefined;
+}
+
+/** Envoy's filter chain match, in its order: destination port, server name (exact, then longest suffix), transport protocol. */
+export function chooseChain(
+  listener: CompiledListener,
+  port: number,
+  hello: ClientHello | undefined,
+): CompiledChain | undefined {
+  let best: CompiledChain | undefined;
+  let bestRank = -1;
+  for (const chain of listener.chains) {
+    const rank = rankOf(chain, port, hello);
+    if (rank > bestRank) {
+      best = chain;
+      bestRank = rank;
+    }
+  }
+  return best ?? listener.fallback;
+}
+
+/** Below zero: no match. More specific matches rank higher. */
+function rankOf(chain: CompiledChain, port: number, hello: ClientHello | undefined): number {
+  let rank = 0;
+  if (chain.destinationPort !== undefined) {
+    if (chain.destinationPort !== port) return -1;
+    rank += 1e6;
+  }
+  if (chain.serverNames.length > 0) {
+    const name = hello?.serverName ?? "";
+    let best = -1;
+    for (const want of chain.serverNames) {
+      if (want === name) best = 1e5;
+      else if (want.startsWith("*.") && name.endsWith(want.slice(1)) && name.length > want.length - 1)
+        best = Math.max(best, want.length);
+      else if (want === "*") best = Math.max(best, 0);
+    }
+    if (best < 0) return -1;
+    rank += 10 * (best + 1);
+  }
+  if (chain.transportProtocol !== "") {
+    if ((chain.transportProtocol === "tls") !== (hello !== undefined)) return -1;
+    rank += 2;
+  }
+  // A chain that terminates TLS cannot serve plain text.
+  if (chain.tls && hello === undefined) return -1;
+  return rank;
+}
+
+/** A → B: sniffing → securing → (connecting, for tunnels) → handed over. */
+export class Acceptance implements SocketOwner, Swept {
+  #socket: OwnedSocket;
+  readonly #destination: Destination;
+  readonly #info: ConnectionInfo;
+  readonly #runtime: Runtime;
+  readonly #onClosed: () => void;
+  readonly #startedMs: number;
+  #state: "sniffing" | "securing" | "connecting" | "over" = "sniffing";
+  #bytes: Buffer | undefined;
+  #chain: CompiledChain | undefined;
+  readonly #connectHead = new HeadAccumulator();
+
+  constructor(
+    socket: OwnedSocket,
+    destination: Destination,
+    info: ConnectionInfo,
+    runtime: Runtime,
+    early: Buffer | undefined,
+    onClosed: () => void,
+  ) {
+    this.#socket = socket;
+    this.#destination = destination;
+    this.#info = info;
+    this.#runtime = runtime;
+    this.#onClosed = onClosed;
+    this.#startedMs = runtime.sweeper.nowMs;
+    socket.data = this;
+    if (!destination.listener.sniffsTls) {
+      this.#start(chooseChain(destination.listener, info.localPort, undefined), early);
+      return;
+    }
+    runtime.sweeper.add(this);
+    if (early?.length) this.onData(early);
+  }
+
+  onData(chunk: Buffer): void {
+    if (this.#state === "connecting") this.#readConnect(chunk);
+    if (this.#state !== "sniffing") return;
+    const bytes = this.#bytes ? Buffer.concat([this.#bytes, chunk]) : chunk;
+    this.#bytes = bytes;
+    const hello = sniffClientHello(bytes);
+    if (hello === "more") {
+      if (bytes.length > clientHelloBytesMax) this.#refuse();
+      return;
+    }
+    this.#bytes = undefined;
+    this.#info.serverName = hello?.serverName ?? "";
+    this.#start(chooseChain(this.#destination.listener, this.#info.localPort, hello), bytes);
+  }
+
+  #start(chain: CompiledChain | undefined, early: Buffer | undefined): void {
+    this.#chain = chain;
+    if (!chain) this.#refuse();
+    else if (chain.tls) this.#secure(chain.tls, early!);
+    else this.#handOver(chain.slot, early);
+  }
+
+  #secure(tls: ServerTls, hello: Buffer): void {
+    const secureContext = tls.context();
+    if (secureContext === undefined) {
+      this.#runtime.log.warn("no certificate yet, connection refused", { listener: this.#destination.listener.name });
+      this.#refuse();
+      return;
+    }
+    this.#state = "securing";
+    const raw = this.#socket;
+    // `isServer` and `initialData` are what Bun's own node:tls uses; they are missing from its type declarations.
+    const options = {
+      isServer: true,
+      initialData: hello,
+      data: this as SocketOwner,
+      socket: ownedHandlers,
+      tls: {
+        secureContext,
+        requestCert: tls.requestCert,
+        rejectUnauthorized: tls.rejectUnauthorized,
+        ...(tls.alpn.length > 0 && { ALPNProtocols: tls.alpn }),
+      },
+    };
+    const [, secured] = raw.upgradeTLS(options as unknown as Bun.TLSUpgradeOptions<SocketOwner>);
+    // The raw half still reports ciphertext and its close: nobody listens.
+    raw.data = nobody;
+    secured.data = this;
+    this.#socket = secured;
+  }
+
+  onHandshake(success: boolean, error: Error | null): void {
+    if (this.#state !== "securing") return;
+    const { rejectUnauthorized, requestCert } = this.#chain!.tls!;
+    if (rejectUnauthorized && (!success || error)) {
+      this.#runtime.log.debug("TLS handshake refused", { reason: error?.message ?? "no certificate" });
+      this.#refuse();
+      return;
+    }
+    const info = this.#info;
+    info.secure = true;
+    const certificate = requestCert && this.#socket.authorized ? this.#socket.getPeerX509Certificate() : undefined;
+    const principal = certificate && spiffeIdOf(certificate.subjectAltName);
+    if (principal) info.peer = { identity: { ...unknownWorkload, principal }, authenticated: true };
+    if (this.#destination.listener.isTunnel) this.#state = "connecting";
+    else this.#handOver(this.#chain!.slot, undefined);
+  }
+
+  #readConnect(chunk: Buffer): void {
+    const all = this.#connectHead.append(chunk, 0, chunk.length, connectHeadBytesMax);
+    if (all === undefined) return;
+    const head = new Head();
+    const end = all.length > connectHeadBytesMax ? -1 : scanRequestHead(head, all, 0, all.length);
+    const target = end > 0 && head.method() === "CONNECT" ? /^([\d.]+):(\d{1,5})$/.exec(head.target()) : null;
+    if (!target || !this.#info.peer.authenticated) {
+      this.#refuseTunnel(target ? 403 : 400, target ? "Forbidden" : "Bad Request");
+      return;
+    }
+    const [, host, port] = target;
+    const slot = this.#destination.tunnelChain(host!, Number(port));
+    if (!slot?.current) {
+      this.#refuseTunnel(503, "Service Unavailable");
+      return;
+    }
+    const info = this.#info;
+    const { principal } = info.peer.identity;
+    info.peer = { identity: workloadOfBaggage(head.get("baggage") ?? "", principal), authenticated: true };
+    info.localAddress = host!;
+    info.localPort = Number(port);
+    this.#socket.write(tunnelEstablished);
+    this.#handOver(slot, end < all.length ? all.subarray(end) : undefined);
+  }
+
+  #refuseTunnel(status: number, reason: string): void {
+    this.#socket.write(tunnelRefused(status, reason));
+    this.#over();
+    this.#onClosed();
+    this.#socket.data = nobody;
+    this.#socket.end();
+  }
+
+  #handOver(slot: ChainSlot, early: Buffer | undefined): void {
+    this.#over();
+    startChain(this.#socket, slot, this.#info, this.#runtime, early, this.#onClosed);
+  }
+  #refuse(): void {
+    if (this.#state === "over") return;
+    this.#over();
+    this.#onClosed();
+    this.#socket.data = nobody;
+    this.#socket.terminate();
+  }
+  #over(): void {
+    this.#state = "over";
+    this.#runtime.sweeper.delete(this);
+  }
+
+  onTick(nowMs: number): void {
+    if (nowMs - this.#startedMs > acceptTimeoutMs) this.#refuse();
+  }
+  onDrain(): void {}
+  onEnd(): void {
+    this.#refuse();
+  }
+  onClose(): void {
+    if (this.#state === "over") return;
+    this.#over();
+    this.#onClosed();
+  }
+}
+
+/** Connections open at once per bound socket; more are closed at accept. */
+export const connectionsPerSocketMax = 20_000;
+
+/** Binds a listening socket. Connections arrive in `onConnection`, which must set `socket.data`. Throws when it cannot bind. */
+export function bindSocket(
+  host: string,
+  port: number,
+  onConnection: (socket: OwnedSocket, onClosed: () => void) => void,
+): TCPSocketListener<SocketOwner> {
+  let open = 0;
+  const onClosed = (): void => {
+    open--;
+  };
+  const { open: _open, ...handlers } = ownedHandlers;
+  const options = {
+    hostname: host,
+    port,
+    // A gateway on the same node binds its own address beside a wildcard socket.
+    reusePort: true,
+    allowHalfOpen: true,
+    socket: {
+      ...handlers,
+      open(socket: OwnedSocket) {
+        socket.data = nobody;
+        if (open >= connectionsPerSocketMax) {
+          socket.terminate();
+          return;
+        }
+        open++;
+        onConnection(socket, onClosed);
+      },
+    },
+  };
+  return Bun.listen(options as unknown as Bun.TCPSocketListenOptions<SocketOwner>);
+}

@@ -1,0 +1,113 @@
+// Compiled filter chains: what happens to a connection after it was accepted. Immutable; replaced whole by the next configuration.
+
+import type { Clock } from "../kernel/clock.ts";
+import type { Log } from "../kernel/log.ts";
+import type { Metrics } from "../kernel/metrics.ts";
+import type { Random } from "../kernel/random.ts";
+import type { AccessLog } from "./access_log.ts";
+import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
+import type { Filter, NetworkFilter } from "./filter.ts";
+import type { InboundRegistry } from "./inbound.ts";
+import type { RouteTable } from "./route.ts";
+import type { Sweeper } from "./sweep.ts";
+import type { EdgeStats } from "./telemetry.ts";
+
+/** What every part of one proxy process shares. */
+export interface Runtime {
+  clock: Clock;
+  random: Random;
+  log: Log;
+  metrics: Metrics;
+  sweeper: Sweeper;
+  inbound: InboundRegistry;
+  /** An address of ours: passing a connection through to it would come straight back. */
+  isVirtual: (connection: ConnectionInfo) => boolean;
+  /** True once the process is told to stop: answers ask their clients to close. */
+  draining: boolean;
+}
+
+/** The xDS node a chain belongs to, as the data path needs it. */
+export interface ChainOwner {
+  readonly nodeId: string;
+  /** Its own workload; "unknown" for a node's own listeners. */
+  identity: WorkloadIdentity;
+  /** Edge statistics for requests that never reached an endpoint. */
+  stats: EdgeStats | undefined;
+}
+
+/** Holds the current table of one route configuration name. */
+export interface RouteSlot {
+  readonly name: string;
+  current: RouteTable | undefined;
+}
+
+export interface HttpChain {
+  kind: "http";
+  owner: ChainOwner;
+  inbound: boolean;
+  routes: RouteSlot;
+  filters: readonly Filter[];
+  networkFilters: readonly NetworkFilter[];
+  /** A gateway: forwarding headers are written, not trusted. */
+  edge: boolean;
+  /** Replaces the Server field of answers; undefined leaves it alone. */
+  serverName: string | undefined;
+  upgrades: ReadonlySet<string>;
+  accessLog: AccessLog | undefined;
+  streamIdleMs: number;
+  connectionIdleMs: number;
+  headerTimeoutMs: number;
+  stats: InboundStats;
+}
+
+export interface TcpChain {
+  kind: "tcp";
+  owner: ChainOwner;
+  inbound: boolean;
+  targets: readonly ClusterSlot[];
+  weights: readonly number[];
+  totalWeight: number;
+  networkFilters: readonly NetworkFilter[];
+  accessLog: AccessLog | undefined;
+  idleMs: number;
+  stats: InboundStats;
+}
+
+export type Chain = HttpChain | TcpChain;
+
+/** A connection keeps the slot, not the chain: the next request on it sees the newest configuration. */
+export interface ChainSlot {
+  current: Chain | undefined;
+}
+
+/** Edge statistics of an inbound chain by peer; kept when the chain is replaced. */
+export interface InboundStats {
+  readonly byPeer: Map<string, EdgeStats>;
+}
+
+/** Who is at the other end of a connection. */
+export interface Peer {
+  identity: WorkloadIdentity;
+  /** Authenticated: by mutual TLS, or as a workload of this very process. */
+  authenticated: boolean;
+}
+
+export interface ConnectionInfo {
+  remoteAddress: string;
+  remotePort: number;
+  localAddress: string;
+  localPort: number;
+  /** The connection to us was TLS (for x-forwarded-proto). */
+  secure: boolean;
+  serverName: string;
+  peer: Peer;
+  /** Edge statistics last used on this connection, and the chain state they belong to. */
+  edge?: EdgeStats;
+  edgeOf?: InboundStats;
+}
+
+/** An inbound chain of a workload hosted here, found by the address of its endpoint. */
+export interface InboundTarget {
+  slot: ChainSlot;
+  owner: ChainOwner;
+}

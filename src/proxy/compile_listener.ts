@@ -1,0 +1,228 @@
+// Envoy Listener messages → compiled listeners: chains told apart by port, server name and protocol, with their network filters.
+
+import type { Any } from "@bufbuild/protobuf/wkt";
+import type { AccessLog as AccessLogMessage } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
+import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import type {
+  FilterChain as FilterChainMessage,
+  Filter as NetworkFilterMessage,
+} from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
+import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
+import {
+  type HttpConnectionManager,
+  HttpConnectionManagerSchema,
+  HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
+} from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { type TcpProxy, TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { MeshbedError } from "../kernel/errors.ts";
+import type { AccessLog } from "./access_log.ts";
+import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
+import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
+import type { ClusterSlot } from "./cluster.ts";
+import { compileServerTls, type ServerTls } from "./compile_tls.ts";
+import type { NetworkFilter } from "./filter.ts";
+import { compileFilters, type FilterDeps } from "./filters/registry.ts";
+import type { SecretStore } from "./secrets.ts";
+
+export interface CompiledChain {
+  /** Stable across updates: a new configuration fills the same slot. */
+  key: string;
+  chain: Chain | undefined;
+  slot: ChainSlot;
+  tls: ServerTls | undefined;
+  destinationPort: number | undefined;
+  /** Lower case; "*.example.com" for suffixes; empty matches any. */
+  serverNames: readonly string[];
+  /** "tls", "raw_buffer" or "" for any. */
+  transportProtocol: string;
+  applicationProtocols: readonly string[];
+}
+
+export interface CompiledListener {
+  name: string;
+  host: string;
+  port: number;
+  bindToPort: boolean;
+  direction: "inbound" | "outbound";
+  /** connect_terminate: CONNECT selects the chain. */
+  isTunnel: boolean;
+  chains: readonly CompiledChain[];
+  fallback: CompiledChain | undefined;
+  /** The first bytes decide: TLS or not, and for which server name. */
+  sniffsTls: boolean;
+  workload: string | undefined;
+}
+
+export interface ListenerContext extends FilterDeps {
+  owner: ChainOwner;
+  secrets: SecretStore;
+  accessLog: AccessLog;
+  cluster(name: string): ClusterSlot;
+  routes(name: string): RouteSlot;
+  inlineRoutes(config: RouteConfiguration, key: string): RouteSlot;
+  chainSlot(key: string): ChainSlot;
+  stats(key: string): InboundStats;
+}
+
+/** Istio's gateways and sidecars name themselves so. */
+const serverName = "istio-envoy";
+const defaultStreamIdleMs = 300_000;
+const defaultConnectionIdleMs = 3_600_000;
+/** Slow heads: strict at the edge; in the mesh a minute, as a busy application may stall. */
+const headerTimeoutMs = { edge: 10_000, mesh: 60_000 } as const;
+
+export function compileListener(message: ListenerMessage, context: ListenerContext): CompiledListener {
+  const { name } = message;
+  const { host, port } = socketAddress(message.address, `listener ${name}`);
+  const direction = message.trafficDirection === TrafficDirection.INBOUND ? "inbound" : "outbound";
+  const isTunnel = name === "connect_terminate";
+  const chains = message.filterChains.map((chain, index) =>
+    compileChain(chain, index, { name, direction, isTunnel }, context),
+  );
+  const fallback =
+    message.defaultFilterChain && compileChain(message.defaultFilterChain, -1, { name, direction, isTunnel }, context);
+  const all = fallback ? [...chains, fallback] : chains;
+  const workload = istioMetadata(message.metadata)["workload"];
+  return {
+    name,
+    host,
+    port,
+    bindToPort: message.bindToPort ?? true,
+    direction,
+    isTunnel,
+    chains,
+    fallback,
+    sniffsTls: all.some(
+      ({ tls, serverNames, transportProtocol }) => tls || serverNames.length > 0 || transportProtocol === "tls",
+    ),
+    workload: typeof workload === "string" ? workload : undefined,
+  };
+}
+
+interface ListenerFacts {
+  name: string;
+  direction: "inbound" | "outbound";
+  isTunnel: boolean;
+}
+
+function compileChain(
+  message: FilterChainMessage,
+  index: number,
+  listener: ListenerFacts,
+  context: ListenerContext,
+): CompiledChain {
+  const match = message.filterChainMatch;
+  const serverNames = (match?.serverNames ?? []).map((text) => text.toLowerCase());
+  const what = [match?.destinationPort ?? "", match?.transportProtocol ?? "", serverNames.join(",")].join("|");
+  const key = `${listener.name}|${message.name || (index < 0 ? "default" : what === "||" ? index : what)}`;
+  const at = `listener ${listener.name}, filter chain ${message.name || index}`;
+  return {
+    key,
+    chain: listener.isTunnel ? undefined : compileFilterChain(message.filters, key, at, listener, context),
+    slot: context.chainSlot(key),
+    tls: message.transportSocket && compileServerTls(message.transportSocket, at, context.secrets),
+    destinationPort: match?.destinationPort,
+    serverNames,
+    transportProtocol: match?.transportProtocol ?? "",
+    applicationProtocols: match?.applicationProtocols ?? [],
+  };
+}
+
+function compileFilterChain(
+  filters: readonly NetworkFilterMessage[],
+  key: string,
+  at: string,
+  listener: ListenerFacts,
+  context: ListenerContext,
+): Chain {
+  const networkFilters: NetworkFilter[] = [];
+  for (const filter of filters) {
+    const config: Any | undefined = filter.configType.case === "typedConfig" ? filter.configType.value : undefined;
+    const http = config && unpack(config, HttpConnectionManagerSchema);
+    if (http) return compileHttp(http, networkFilters, key, listener, context);
+    const tcp = config && unpack(config, TcpProxySchema);
+    if (tcp) return compileTcp(tcp, networkFilters, key, listener, context);
+    throw new MeshbedError("FILTER_UNSUPPORTED", `${at}: network filter ${filter.name} is not supported`);
+  }
+  throw new MeshbedError("LISTENER_INVALID", `${at}: no terminal filter`);
+}
+
+function compileHttp(
+  http: HttpConnectionManager,
+  networkFilters: readonly NetworkFilter[],
+  key: string,
+  listener: ListenerFacts,
+  context: ListenerContext,
+): HttpChain {
+  const inbound = listener.direction === "inbound";
+  const edge = http.useRemoteAddress === true;
+  const specifier = http.routeSpecifier;
+  let routes: RouteSlot;
+  if (specifier.case === "rds") routes = context.routes(specifier.value.routeConfigName);
+  else if (specifier.case === "routeConfig") routes = context.inlineRoutes(specifier.value, key);
+  else throw new MeshbedError("LISTENER_INVALID", `${key}: route specifier "${specifier.case}" is not supported`);
+  const pass = http.serverHeaderTransformation === ServerHeader.PASS_THROUGH || (inbound && http.serverName === "");
+  const upgrades = http.upgradeConfigs
+    .filter(({ enabled }) => enabled !== false)
+    .map(({ upgradeType }) => upgradeType.toLowerCase());
+  return {
+    kind: "http",
+    owner: context.owner,
+    inbound,
+    routes,
+    filters: compileFilters(http.httpFilters, context),
+    networkFilters,
+    edge,
+    serverName: pass ? undefined : http.serverName || serverName,
+    upgrades: new Set(upgrades),
+    accessLog: accessLogOf(http.accessLog, context),
+    streamIdleMs: durationMs(http.streamIdleTimeout, defaultStreamIdleMs) || Number.POSITIVE_INFINITY,
+    connectionIdleMs:
+      durationMs(http.commonHttpProtocolOptions?.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
+    headerTimeoutMs: durationMs(http.requestHeadersTimeout, edge ? headerTimeoutMs.edge : headerTimeoutMs.mesh),
+    stats: context.stats(key),
+  };
+}
+
+function compileTcp(
+  tcp: TcpProxy,
+  networkFilters: readonly NetworkFilter[],
+  key: string,
+  listener: ListenerFacts,
+  context: ListenerContext,
+): TcpChain {
+  const specifier = tcp.clusterSpecifier;
+  const targets: ClusterSlot[] = [];
+  const weights: number[] = [];
+  if (specifier.case === "cluster") {
+    targets.push(context.cluster(specifier.value));
+    weights.push(1);
+  } else if (specifier.case === "weightedClusters")
+    for (const { name, weight } of specifier.value.clusters) {
+      targets.push(context.cluster(name));
+      weights.push(weight);
+    }
+  else throw new MeshbedError("LISTENER_INVALID", `${key}: tcp_proxy without a cluster`);
+  return {
+    kind: "tcp",
+    owner: context.owner,
+    inbound: listener.direction === "inbound",
+    targets,
+    weights,
+    totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
+    networkFilters,
+    accessLog: accessLogOf(tcp.accessLog, context),
+    idleMs: durationMs(tcp.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
+    stats: context.stats(key),
+  };
+}
+
+function accessLogOf(logs: readonly AccessLogMessage[], context: ListenerContext): AccessLog | undefined {
+  for (const { configType } of logs) {
+    const file = configType.case === "typedConfig" ? unpack(configType.value, FileAccessLogSchema) : undefined;
+    if (file && ["/dev/stdout", "/dev/stderr"].includes(file.path)) return context.accessLog;
+  }
+  return undefined;
+}

@@ -1,0 +1,321 @@
+// Envoy RouteConfiguration → an immutable RouteTable. Regular expressions are compiled here, once; unsupported parts throw (NACK).
+
+import {
+  HeaderValueOption_HeaderAppendAction as AppendAction,
+  type HeaderValueOption,
+} from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import {
+  RouteAction_ClusterNotFoundResponseCode as NotFoundCode,
+  RedirectAction_RedirectResponseCode as RedirectCode,
+  type RedirectAction as RedirectMessage,
+  type RetryPolicy as RetryMessage,
+  type RouteAction,
+  type RouteMatch,
+  type Route as RouteMessage,
+  type VirtualHost as VirtualHostMessage,
+} from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { MeshbedError } from "../kernel/errors.ts";
+import { durationMs } from "./any.ts";
+import type { ClusterSlot } from "./cluster.ts";
+import { compileFilterSettings } from "./filters/registry.ts";
+import { compileHeader, compileQuery, compileRe2, compileRegex, type RequestTest } from "./match.ts";
+import { parseRetryOn, type RetryPolicy } from "./retry.ts";
+import type {
+  DirectAction,
+  ForwardAction,
+  HeaderAddition,
+  HeaderRules,
+  PathTest,
+  RedirectAction,
+  Route,
+  RouteTable,
+  VirtualHost,
+  WeightedTarget,
+} from "./route.ts";
+import { dataText } from "./secrets.ts";
+
+/** What a table needs of its node: slots by cluster name. */
+export interface RouteContext {
+  slot(clusterName: string): ClusterSlot;
+}
+
+export function compileRoutes(message: RouteConfiguration, context: RouteContext): RouteTable {
+  const used = new Map<string, ClusterSlot>();
+  const tracking: RouteContext = {
+    slot(name) {
+      const slot = context.slot(name);
+      used.set(name, slot);
+      return slot;
+    },
+  };
+  const tableRules = {
+    request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
+    response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+  };
+  const exact = new Map<string, VirtualHost>();
+  const suffixes: { text: string; host: VirtualHost }[] = [];
+  const prefixes: { text: string; host: VirtualHost }[] = [];
+  let any: VirtualHost | undefined;
+  for (const entry of message.virtualHosts) {
+    const host = compileVirtualHost(entry, tracking, tableRules);
+    for (const domain of entry.domains.map((text) => text.toLowerCase())) {
+      if (domain === "*") any ??= host;
+      else if (domain.startsWith("*")) suffixes.push({ text: domain.slice(1), host });
+      else if (domain.endsWith("*")) prefixes.push({ text: domain.slice(0, -1), host });
+      // Ports do not take part: a host "a.b:8080" in a request is looked up as "a.b".
+      else {
+        const bare = domain.replace(/:\d+$/, "");
+        if (!exact.has(bare)) exact.set(bare, host);
+      }
+    }
+  }
+  const longestFirst = (a: { text: string }, b: { text: string }): number => b.text.length - a.text.length;
+  suffixes.sort(longestFirst);
+  prefixes.sort(longestFirst);
+  return { name: message.name, exact, suffixes, prefixes, any, clusters: [...used.values()] };
+}
+
+interface Rules {
+  request: HeaderRules | undefined;
+  response: HeaderRules | undefined;
+}
+
+function compileVirtualHost(message: VirtualHostMessage, context: RouteContext, table: Rules): VirtualHost {
+  const own: Rules = {
+    request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
+    response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+  };
+  const outer = [own, table];
+  const routes = message.routes.map((route) => {
+    try {
+      return compileRoute(route, message, context, outer);
+    } catch (cause) {
+      const at = `virtual host ${message.name}, route ${route.name || "(unnamed)"}`;
+      throw new MeshbedError("ROUTE_INVALID", `${at}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    }
+  });
+  return { name: message.name, routes };
+}
+
+function compileRoute(
+  message: RouteMessage,
+  host: VirtualHostMessage,
+  context: RouteContext,
+  outer: readonly Rules[],
+): Route {
+  const { match } = message;
+  if (!match) throw new MeshbedError("ROUTE_INVALID", "it has no match");
+  const levels: Rules[] = [
+    {
+      request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
+      response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+    },
+    ...outer,
+  ];
+  return {
+    name: message.name,
+    path: compilePath(match),
+    tests: compileTests(match),
+    action: compileAction(message, match, host, context),
+    requestHeaders: levels.map(({ request }) => request).filter((rules) => rules !== undefined),
+    responseHeaders: levels.map(({ response }) => response).filter((rules) => rules !== undefined),
+    filterSettings: compileFilterSettings(host.typedPerFilterConfig, message.typedPerFilterConfig),
+  };
+}
+
+function compilePath(match: RouteMatch): PathTest {
+  const specifier = match.pathSpecifier;
+  const ignoreCase = match.caseSensitive === false;
+  const fold = (text: string): string => (ignoreCase ? text.toLowerCase() : text);
+  switch (specifier.case) {
+    case "prefix":
+      return { kind: "prefix", value: fold(specifier.value), ignoreCase };
+    case "path":
+      return { kind: "path", value: fold(specifier.value), ignoreCase };
+    case "pathSeparatedPrefix":
+      return { kind: "segments", value: fold(specifier.value), ignoreCase };
+    case "safeRegex":
+      return { kind: "regex", test: compileRegex(ignoreCase ? `(?i)${specifier.value.regex}` : specifier.value.regex) };
+    default:
+      throw new MeshbedError("ROUTE_INVALID", `path match "${specifier.case ?? "empty"}" is not supported`);
+  }
+}
+
+function compileTests(match: RouteMatch): RequestTest[] {
+  if (match.runtimeFraction || match.grpc || match.tlsContext || match.dynamicMetadata.length > 0)
+    throw new MeshbedError(
+      "ROUTE_INVALID",
+      "runtime fraction, gRPC, TLS context and metadata matches are not supported",
+    );
+  return [...match.headers.map(compileHeader), ...match.queryParameters.map(compileQuery)];
+}
+
+function compileAction(
+  message: RouteMessage,
+  match: RouteMatch,
+  host: VirtualHostMessage,
+  context: RouteContext,
+): ForwardAction | RedirectAction | DirectAction {
+  const { action } = message;
+  switch (action.case) {
+    case "route":
+      return compileForward(action.value, match, host, context);
+    case "redirect":
+      return compileRedirect(action.value, match);
+    case "directResponse": {
+      const { status, body } = action.value;
+      return { kind: "direct", status, body: body ? dataText(body, "direct response") : "" };
+    }
+    default:
+      throw new MeshbedError("ROUTE_INVALID", `action "${action.case ?? "empty"}" is not supported`);
+  }
+}
+
+function compileForward(
+  action: RouteAction,
+  match: RouteMatch,
+  host: VirtualHostMessage,
+  context: RouteContext,
+): ForwardAction {
+  const specifier = action.clusterSpecifier;
+  const targets: WeightedTarget[] = [];
+  const weights: number[] = [];
+  const plain = { headers: undefined, responseHeaders: undefined, hostRewrite: undefined };
+  if (specifier.case === "cluster") {
+    targets.push({ slot: context.slot(specifier.value), ...plain });
+    weights.push(1);
+  } else if (specifier.case === "weightedClusters")
+    for (const entry of specifier.value.clusters) {
+      const { hostRewriteSpecifier: rewrite } = entry;
+      targets.push({
+        slot: context.slot(entry.name),
+        headers: rulesOf(entry.requestHeadersToAdd, entry.requestHeadersToRemove),
+        responseHeaders: rulesOf(entry.responseHeadersToAdd, entry.responseHeadersToRemove),
+        hostRewrite: rewrite.case === "hostRewriteLiteral" ? rewrite.value : undefined,
+      });
+      weights.push(entry.weight ?? 0);
+    }
+  else throw new MeshbedError("ROUTE_INVALID", `cluster specifier "${specifier.case ?? "empty"}" is not supported`);
+  const rewrite = action.hostRewriteSpecifier;
+  if (rewrite.case === "hostRewriteHeader" || rewrite.case === "hostRewritePathRegex")
+    throw new MeshbedError("ROUTE_INVALID", `${rewrite.case} is not supported`);
+  const retry = action.retryPolicy ?? host.retryPolicy;
+  return {
+    kind: "forward",
+    targets,
+    weights,
+    totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
+    clusterNotFoundStatus: action.clusterNotFoundResponseCode === NotFoundCode.NOT_FOUND ? 404 : 503,
+    rewritePath: compilePathRewrite(action.prefixRewrite, action.regexRewrite, match),
+    hostRewrite: rewrite.case === "hostRewriteLiteral" ? rewrite.value : undefined,
+    autoHostRewrite: rewrite.case === "autoHostRewrite" && rewrite.value.value,
+    timeoutMs: durationMs(action.timeout, 0),
+    idleTimeoutMs: durationMs(action.idleTimeout, 0),
+    retry: retry && compileRetry(retry),
+  };
+}
+
+function compileRetry(message: RetryMessage): RetryPolicy | undefined {
+  const retriesMax = message.numRetries ?? 1;
+  if (retriesMax === 0) return undefined;
+  const baseBackoffMs = durationMs(message.retryBackOff?.baseInterval, 25);
+  const on = parseRetryOn(message.retryOn);
+  if (/\b[1-5]\d\d\b/.test(message.retryOn)) on.add("retriable-status-codes");
+  return {
+    retriesMax,
+    on,
+    statusCodes: [...message.retriableStatusCodes, ...(message.retryOn.match(/\b[1-5]\d\d\b/g) ?? []).map(Number)],
+    perTryTimeoutMs: durationMs(message.perTryTimeout, 0),
+    avoidPreviousHosts: message.retryHostPredicate.some(({ name }) => name.includes("previous_hosts")),
+    baseBackoffMs,
+    maxBackoffMs: durationMs(message.retryBackOff?.maxInterval, baseBackoffMs * 10),
+  };
+}
+
+type RegexRewrite = NonNullable<RouteAction["regexRewrite"]>;
+
+/** Prefix rewrite replaces what the route's prefix matched (the whole path for exact matches); regex rewrite every match. */
+function compilePathRewrite(
+  prefixRewrite: string,
+  regexRewrite: RegexRewrite | undefined,
+  match: RouteMatch,
+): ((path: string) => string) | undefined {
+  if (regexRewrite?.pattern) {
+    const program = compileRe2(regexRewrite.pattern.regex);
+    // Envoy writes groups as \1, RE2/J as $1.
+    const replacement = regexRewrite.substitution.replace(/\$/g, "\\$").replace(/\\(\d)/g, "$$$1");
+    return (path) => {
+      const question = path.indexOf("?");
+      const bare = question < 0 ? path : path.slice(0, question);
+      return program.matcher(bare).replaceAll(replacement) + (question < 0 ? "" : path.slice(question));
+    };
+  }
+  if (prefixRewrite === "") return undefined;
+  const { pathSpecifier: specifier } = match;
+  if (specifier.case !== "prefix" && specifier.case !== "pathSeparatedPrefix" && specifier.case !== "path")
+    throw new MeshbedError("ROUTE_INVALID", "prefix_rewrite needs a prefix or path match");
+  const { length } = specifier.value;
+  return (path) => {
+    const rewritten = prefixRewrite + path.slice(length);
+    return rewritten.startsWith("/") ? rewritten : `/${rewritten}`;
+  };
+}
+
+const redirectStatus: Record<RedirectCode, number> = {
+  [RedirectCode.MOVED_PERMANENTLY]: 301,
+  [RedirectCode.FOUND]: 302,
+  [RedirectCode.SEE_OTHER]: 303,
+  [RedirectCode.TEMPORARY_REDIRECT]: 307,
+  [RedirectCode.PERMANENT_REDIRECT]: 308,
+};
+
+function compileRedirect(message: RedirectMessage, match: RouteMatch): RedirectAction {
+  const { schemeRewriteSpecifier: schemeRule, pathRewriteSpecifier: pathRule, hostRedirect, portRedirect } = message;
+  const rewrite =
+    pathRule.case === "prefixRewrite"
+      ? compilePathRewrite(pathRule.value, undefined, match)
+      : pathRule.case === "regexRewrite"
+        ? compilePathRewrite("", pathRule.value, match)
+        : undefined;
+  return {
+    kind: "redirect",
+    status: redirectStatus[message.responseCode],
+    location(request) {
+      let { scheme } = request as { scheme: string };
+      if (schemeRule.case === "httpsRedirect" && schemeRule.value) scheme = "https";
+      else if (schemeRule.case === "schemeRedirect") scheme = schemeRule.value;
+      let authority = hostRedirect || request.authority;
+      // A default port of the old scheme means nothing in the new one (Envoy drops it as well).
+      if (scheme !== request.scheme) authority = authority.replace(/:(80|443)$/, "");
+      if (portRedirect > 0) authority = `${authority.replace(/:\d+$/, "")}:${portRedirect}`;
+      let path = request.path;
+      if (pathRule.case === "pathRedirect") path = pathRule.value;
+      else if (rewrite) path = rewrite(path);
+      if (message.stripQuery) path = path.split("?", 1)[0]!;
+      return `${scheme}://${authority}${path}`;
+    },
+  };
+}
+
+function rulesOf(add: readonly HeaderValueOption[], remove: readonly string[]): HeaderRules | undefined {
+  if (add.length === 0 && remove.length === 0) return undefined;
+  return { add: add.map(additionOf), remove: remove.map((name) => name.toLowerCase()) };
+}
+
+function additionOf(option: HeaderValueOption): HeaderAddition {
+  const name = option.header?.key.toLowerCase() ?? "";
+  const value = (option.header?.value ?? "").replaceAll("%%", "%");
+  if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) || /[^\t\x20-\x7e\x80-\xff]/.test(value))
+    throw new MeshbedError("HEADER_INVALID", `header ${JSON.stringify(name)} cannot be added with this value`);
+  // The deprecated boolean wins when it is there, as in Envoy.
+  if (option.append !== undefined) return { name, value, mode: option.append ? "append" : "overwrite" };
+  switch (option.appendAction) {
+    case AppendAction.ADD_IF_ABSENT:
+      return { name, value, mode: "absent" };
+    case AppendAction.APPEND_IF_EXISTS_OR_ADD:
+      return { name, value, mode: "append" };
+    default:
+      return { name, value, mode: "overwrite" };
+  }
+}

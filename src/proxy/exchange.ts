@@ -1,0 +1,317 @@
+// One request from its head to its answer's end: match, filters, the route's action, the answer, telemetry. Tries are in forwarding.ts.
+
+import type { Cancel } from "../kernel/clock.ts";
+import type { Framing } from "../wire/http1_body.ts";
+import type { Head } from "../wire/http1_head.ts";
+import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
+import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
+import type { Downstream } from "./downstream.ts";
+import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
+import type { FilterRequest } from "./filter.ts";
+import { Forwarding, type ForwardingOwner } from "./forwarding.ts";
+import { addRules, prepareRequest, prepareResponse } from "./headers.ts";
+import { RequestView } from "./request.ts";
+import { findRoute, findVirtualHost, pickTarget, type Route, type WeightedTarget } from "./route.ts";
+import type { UpstreamConnection } from "./upstream.ts";
+
+export class Exchange implements FilterRequest, ForwardingOwner {
+  readonly #runtime: Runtime;
+  readonly #down: Downstream;
+  readonly #forwarding: Forwarding;
+  readonly request = new RequestView();
+  readonly client: ConnectionInfo;
+  chain!: HttpChain;
+  active = false;
+  isHead = false;
+  isUpgrade = false;
+  /** Sweeper time of the last byte in either direction. */
+  lastActiveMs = 0;
+  readonly requestEdits: HeaderEdits = newEdits();
+  readonly #responseEdits: HeaderEdits = newEdits();
+  #head: Head | undefined;
+  #hasBody = false;
+  #startMs = 0;
+  #startedAtMs = 0;
+  #headBytes = 0;
+  #bodyBytes = 0;
+  requestComplete = false;
+  #route: Route | undefined;
+  #target: WeightedTarget | undefined;
+  #responseStarted = false;
+  #status = 0;
+  #flags = "-";
+  #extraFlags = "";
+  #filterChain: HttpChain | undefined;
+  #filterIndex = 0;
+  #filterTimer: Cancel | undefined;
+
+  constructor(runtime: Runtime, down: Downstream) {
+    this.#runtime = runtime;
+    this.#down = down;
+    this.client = down.connection;
+    this.#forwarding = new Forwarding(runtime, this);
+  }
+
+  get understandsChunked(): boolean {
+    return this.#down.understandsChunked;
+  }
+
+  /**
+   * A request head of `headBytes` has been read. The codec hands over what it has of the body (onRequestData, onRequestEnd),
+   * then calls `start`; the rest of the body follows as it comes.
+   */
+  begin(head: Head, chain: HttpChain, headBytes: number, hasBody: boolean): void {
+    this.chain = chain;
+    this.active = true;
+    this.#startMs = this.#runtime.clock.monotonicMs();
+    if (chain.accessLog) this.#startedAtMs = this.#runtime.clock.now();
+    this.lastActiveMs = this.#runtime.sweeper.nowMs;
+    this.#headBytes = headBytes;
+    this.#bodyBytes = 0;
+    this.requestComplete = !hasBody;
+    this.#route = undefined;
+    this.#target = undefined;
+    this.#responseStarted = false;
+    this.#status = 0;
+    this.#flags = "-";
+    this.#extraFlags = "";
+    this.#filterChain = undefined;
+    this.#forwarding.reset();
+    clearEdits(this.requestEdits);
+    clearEdits(this.#responseEdits);
+    this.isHead = false;
+    this.#head = head;
+    this.#hasBody = hasBody;
+  }
+
+  start(): void {
+    const { request } = this;
+    if (!request.read(this.#head!, this.client.secure ? "https" : "http")) {
+      this.reply(400, "", "DPE");
+      return;
+    }
+    this.isHead = request.method === "HEAD";
+    this.#match();
+  }
+
+  #match(): void {
+    const { request, chain } = this;
+    const { head } = request;
+    const table = chain.routes.current;
+    const host = table && findVirtualHost(table, request.host);
+    this.#route = host && findRoute(host, request);
+    prepareRequest(this.requestEdits, request, chain, this.client);
+    this.isUpgrade = false;
+    if (head.upgrade && !this.#hasBody) {
+      const protocol = head.value(head.upgradeIndex).toLowerCase();
+      this.isUpgrade = chain.upgrades.has(protocol);
+      // Offering h2c may be ignored (RFC 9110 §7.8); any other protocol the client will insist on.
+      if (!this.isUpgrade && protocol !== "h2c") {
+        this.reply(403, "", "-");
+        return;
+      }
+    }
+    this.runFilters(chain, 0);
+  }
+
+  // ---- filters: a filter continues, answers, or stops until resume() ----
+
+  /** Runs `chain`'s filters; then decides, or for a neighbour's chain goes on with the try. */
+  runFilters(chain: HttpChain, from: number): void {
+    const { filters } = chain;
+    for (let i = from; i < filters.length; i++) {
+      this.#filterChain = chain;
+      this.#filterIndex = i;
+      if (filters[i]!.onRequest(this) === "stop") return;
+    }
+    this.#filterChain = undefined;
+    if (chain === this.chain) this.#decide();
+    else this.#forwarding.open();
+  }
+  resume(): void {
+    const chain = this.#filterChain;
+    if (!this.active || !chain) return;
+    this.runFilters(chain, this.#filterIndex + 1);
+    this.#down.flush();
+  }
+  after(delayMs: number, callback: () => void): void {
+    this.#filterTimer = this.#runtime.clock.after(delayMs, () => {
+      this.#filterTimer = undefined;
+      callback();
+    });
+  }
+  settings(name: string): unknown {
+    const route = this.#filterChain === this.chain ? this.#route : this.#forwarding.neighbourRoute;
+    return route?.filterSettings.get(name);
+  }
+  /** As the running filter's chain sees it: for a neighbour's filters we are an authenticated peer at its port. */
+  get connection(): ConnectionInfo {
+    const { client } = this;
+    const to = this.#forwarding.destination;
+    if (this.#filterChain === this.chain || to === undefined) return client;
+    const { host, port } = to.transport;
+    const peer = { identity: this.chain.owner.identity, authenticated: true };
+    return { ...client, localAddress: host, localPort: port, secure: true, peer };
+  }
+  addResponseHeader(line: string): void {
+    this.#responseEdits.added += line;
+  }
+  addFlag(flag: string): void {
+    this.#extraFlags = this.#extraFlags === "" ? flag : `${this.#extraFlags},${flag}`;
+  }
+
+  #decide(): void {
+    const route = this.#route;
+    if (route === undefined) {
+      this.reply(404, "", "NR");
+      return;
+    }
+    const { action } = route;
+    if (action.kind === "direct") {
+      this.reply(action.status, action.body, "-");
+      return;
+    }
+    if (action.kind === "redirect") {
+      this.reply(action.status, "", "-", `location: ${action.location(this.request)}\r\n`);
+      return;
+    }
+    const target = pickTarget(action, this.#runtime.random);
+    this.#target = target;
+    const cluster = target?.slot.current;
+    if (target === undefined || cluster === undefined) {
+      this.reply(action.clusterNotFoundStatus, "", "NC");
+      return;
+    }
+    const { head } = this.request;
+    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head);
+    if (target.headers) addRules(this.requestEdits, target.headers, head);
+    if (action.rewritePath) this.request.rewritePath(action.rewritePath(this.request.path));
+    const host = target.hostRewrite ?? action.hostRewrite;
+    if (host !== undefined) this.request.rewriteAuthority(host);
+    if (head.expectContinue && !this.requestComplete) this.#down.sendContinue();
+    this.#forwarding.start(action, target.slot, cluster);
+  }
+
+  // ---- the request's body ----
+
+  onRequestData(chunk: Buffer, from: number, to: number): void {
+    this.#bodyBytes += to - from;
+    this.lastActiveMs = this.#runtime.sweeper.nowMs;
+    if (this.active) this.#forwarding.onRequestData(chunk, from, to);
+  }
+  /** The body's last byte has been given. */
+  onRequestEnd(): void {
+    this.requestComplete = true;
+  }
+  pauseRequest(): void {
+    if (!this.requestComplete) this.#down.pauseRequest();
+  }
+  resumeRequest(): void {
+    this.#down.resumeRequest();
+  }
+
+  // ---- the answer ----
+
+  /** Answers instead of the upstream; with an answer already begun, breaks it off. */
+  reply(status: number, body: string, flags: string, headers = ""): void {
+    if (!this.active) return;
+    this.#flags = flags;
+    if (this.#responseStarted) {
+      this.#finish();
+      this.#down.reset();
+      return;
+    }
+    this.#status = status;
+    this.#down.sendLocal(status, body, headers + this.#responseEdits.added, this.chain);
+    this.#finish();
+    this.#down.end(this.requestComplete);
+  }
+
+  onHead(head: Head, framing: Framing): void {
+    this.#responseStarted = true;
+    this.#status = head.status;
+    this.lastActiveMs = this.#runtime.sweeper.nowMs;
+    this.#prepareResponse(head);
+    this.#down.sendHead(head, this.#responseEdits, framing, this.chain);
+  }
+  #prepareResponse(head: Head): void {
+    prepareResponse(this.#responseEdits, this.chain, this.#forwarding.serviceMs);
+    const route = this.#route!;
+    for (const rules of route.responseHeaders) addRules(this.#responseEdits, rules, head);
+    if (this.#target!.responseHeaders) addRules(this.#responseEdits, this.#target!.responseHeaders, head);
+  }
+  onBody(chunk: Buffer, from: number, to: number): boolean {
+    this.lastActiveMs = this.#runtime.sweeper.nowMs;
+    return this.#down.sendBody(chunk, from, to);
+  }
+  onEnd(): void {
+    this.#down.finishBody();
+    this.#finish();
+    this.#down.end(this.requestComplete);
+  }
+  flush(): void {
+    this.#down.flush();
+  }
+  onDownstreamDrain(): void {
+    if (this.active) this.#forwarding.resumeResponse();
+  }
+  onUpgraded(head: Head, upstream: UpstreamConnection, rest: Buffer | undefined): void {
+    this.#status = 101;
+    this.#prepareResponse(head);
+    this.#finish();
+    this.#down.upgrade(head, this.#responseEdits, upstream, rest);
+  }
+
+  /** The client has left, or was too slow. */
+  abort(flags: string): void {
+    if (!this.active) return;
+    this.#flags = flags;
+    this.#forwarding.abort();
+    this.#finish();
+  }
+
+  // ---- the end ----
+
+  #finish(): void {
+    this.active = false;
+    this.#filterChain = undefined;
+    this.#filterTimer?.();
+    this.#filterTimer = undefined;
+    const forwarding = this.#forwarding;
+    forwarding.finish();
+    const durationMs = this.#runtime.clock.monotonicMs() - this.#startMs;
+    const extra = this.#extraFlags;
+    const flags = extra === "" ? this.#flags : this.#flags === "-" ? extra : `${this.#flags},${extra}`;
+    const requestBytes = this.#headBytes + this.#bodyBytes;
+    const { responseBytes } = this.#down;
+    const { metrics } = this.#runtime;
+    const { chain, client } = this;
+    const edge = chain.inbound
+      ? inboundEdge(metrics, chain, client)
+      : outboundEdge(metrics, chain.owner, forwarding.endpoint, this.#target?.slot);
+    edge.request(this.#status, flags, durationMs, requestBytes, responseBytes);
+    if (forwarding.neighbour)
+      neighbourEdge(metrics, forwarding.neighbour, forwarding.endpoint!, chain.owner).request(
+        this.#status,
+        flags,
+        durationMs,
+        requestBytes,
+        responseBytes,
+      );
+    chain.accessLog?.log({
+      startedAtMs: this.#startedAtMs,
+      request: this.request,
+      minor: this.request.head.minor,
+      status: this.#status,
+      flags,
+      requestBodyBytes: this.#bodyBytes,
+      responseBodyBytes: responseBytes,
+      durationMs,
+      upstreamServiceMs: forwarding.serviceMs,
+      upstream: forwarding.endpoint?.address ?? "",
+      cluster: this.#target?.slot.name ?? "",
+      route: this.#route?.name ?? "",
+      connection: client,
+    });
+  }
+}

@@ -1,0 +1,433 @@
+// The upstream half of a request: picks an endpoint, sends, retries, relays the answer. Reused request after request.
+
+import type { Cancel } from "../kernel/clock.ts";
+import type { Framing } from "../wire/http1_body.ts";
+import type { Head } from "../wire/http1_head.ts";
+import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
+import type { OwnedSocket } from "../wire/socket.ts";
+import { pick } from "./balance.ts";
+import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
+import type { Cluster, ClusterSlot, Endpoint } from "./cluster.ts";
+import { Dial, type DialListener } from "./dial.ts";
+import { baggageOf } from "./edges.ts";
+import { setClientCertificate, writeRequestHead } from "./headers.ts";
+import { originalDestination } from "./original_dst.ts";
+import { resetReason, upstreamErrorBody } from "./reply.ts";
+import type { RequestView } from "./request.ts";
+import { backoffMs, type Failure, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
+import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
+import { UpstreamConnection, type UpstreamUser } from "./upstream.ts";
+
+/** The request this forwards. */
+export interface ForwardingOwner {
+  readonly request: RequestView;
+  readonly requestEdits: HeaderEdits;
+  /** The client's connection. */
+  readonly client: ConnectionInfo;
+  readonly chain: HttpChain;
+  readonly isHead: boolean;
+  readonly isUpgrade: boolean;
+  readonly requestComplete: boolean;
+  readonly understandsChunked: boolean;
+  /** Runs a neighbour's filters, then calls `open`. */
+  runFilters(chain: HttpChain, from: number): void;
+  reply(status: number, body: string, flags: string, headers?: string): void;
+  onHead(head: Head, framing: Framing): void;
+  onBody(chunk: Buffer, from: number, to: number): boolean;
+  onEnd(): void;
+  flush(): void;
+  onUpgraded(head: Head, upstream: UpstreamConnection, rest: Buffer | undefined): void;
+  pauseRequest(): void;
+  resumeRequest(): void;
+}
+
+/** Body bytes kept for a retry; with more, the request is not tried again. */
+const replayBytesMax = 64 * 1024;
+/** Kept connections that turned out stale, in one request, before only fresh ones are used. */
+const staleTriesMax = 2;
+
+export class Forwarding implements UpstreamUser, DialListener {
+  readonly #runtime: Runtime;
+  readonly #owner: ForwardingOwner;
+  #action: ForwardAction | undefined;
+  #slot: ClusterSlot | undefined;
+  #cluster: Cluster | undefined;
+  /** What the load balancer picked. */
+  endpoint: Endpoint | undefined;
+  /** The chain of the workload in this process that the endpoint is, if it is one. */
+  neighbour: HttpChain | undefined;
+  neighbourRoute: Route | undefined;
+  /** The address the neighbour is reached at. */
+  get destination(): Endpoint | undefined {
+    return this.#toEndpoint;
+  }
+  #counted = false;
+  /** Where the bytes go: `endpoint`, or the neighbour's own inbound endpoint. */
+  #toEndpoint: Endpoint | undefined;
+  #toSlot: ClusterSlot | undefined;
+  #upstream: UpstreamConnection | undefined;
+  #dial: Dial | undefined;
+  #sent = false;
+  #tries = 0;
+  #staleTries = 0;
+  #retrying = false;
+  #failed: Endpoint[] | undefined;
+  #kept: Buffer[] | undefined;
+  #keptBytes = 0;
+  #replayable = true;
+  #answerBegun = false;
+  #sentAtMs = 0;
+  serviceMs: number | undefined;
+  #routeTimer: Cancel | undefined;
+  #tryTimer: Cancel | undefined;
+  #backoffTimer: Cancel | undefined;
+
+  constructor(runtime: Runtime, owner: ForwardingOwner) {
+    this.#runtime = runtime;
+    this.#owner = owner;
+  }
+
+  /** Before each request. */
+  reset(): void {
+    this.#action = undefined;
+    this.#slot = undefined;
+    this.#cluster = undefined;
+    this.endpoint = undefined;
+    this.neighbour = undefined;
+    this.#toEndpoint = undefined;
+    this.#toSlot = undefined;
+    this.#sent = false;
+    this.#tries = 0;
+    this.#staleTries = 0;
+    this.#failed = undefined;
+    this.#kept = undefined;
+    this.#keptBytes = 0;
+    this.#replayable = true;
+    this.#answerBegun = false;
+    this.serviceMs = undefined;
+  }
+
+  get isHead(): boolean {
+    return this.#owner.isHead;
+  }
+  get wantsPayload(): boolean {
+    return !this.#owner.understandsChunked;
+  }
+
+  start(action: ForwardAction, slot: ClusterSlot, cluster: Cluster): void {
+    this.#action = action;
+    this.#slot = slot;
+    this.#cluster = cluster;
+    if (action.timeoutMs > 0)
+      this.#routeTimer = this.#runtime.clock.after(action.timeoutMs, () => {
+        this.#routeTimer = undefined;
+        this.#dropTry();
+        this.#owner.reply(504, "upstream request timeout", "UT");
+      });
+    this.#try();
+  }
+
+  // ---- a try: pick → (neighbour's filters) → open → send ----
+
+  #try(): void {
+    const slot = this.#slot!;
+    const cluster = this.#cluster!;
+    const owner = this.#owner;
+    this.#tries++;
+    if (slot.requestsActive >= cluster.thresholds.requestsMax) {
+      this.#overflow();
+      return;
+    }
+    const avoid = this.#action!.retry?.avoidPreviousHosts ? this.#failed : undefined;
+    const endpoint =
+      cluster.policy === "ORIGINAL_DST"
+        ? originalDestination(slot, owner.client, this.#runtime)
+        : pick(slot, this.#runtime.random, avoid);
+    if (endpoint === undefined) {
+      owner.reply(503, "no healthy upstream", "UH");
+      return;
+    }
+    this.endpoint = endpoint;
+    this.#toEndpoint = endpoint;
+    this.#toSlot = slot;
+    this.neighbour = undefined;
+    endpoint.active++;
+    endpoint.requests++;
+    slot.requestsActive++;
+    this.#counted = true;
+    if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.address);
+    if (!owner.chain.inbound) {
+      const chain = this.#runtime.inbound.of(endpoint)?.slot.current;
+      if (chain?.kind === "http") {
+        this.#enterNeighbour(chain);
+        return;
+      }
+    }
+    this.open();
+  }
+
+  /** The endpoint is a workload of this very process: its own policies and cluster, and no tunnel. */
+  #enterNeighbour(chain: HttpChain): void {
+    const { request } = this.#owner;
+    const table = chain.routes.current;
+    const host = table && findVirtualHost(table, request.host);
+    const route = host && findRoute(host, request);
+    const action = route?.action;
+    const target = action?.kind === "forward" ? pickTarget(action, this.#runtime.random) : undefined;
+    const endpoint = target?.slot.endpoints[0];
+    this.neighbour = chain;
+    this.neighbourRoute = route;
+    if (endpoint === undefined) {
+      this.#owner.reply(503, "no healthy upstream", "UH");
+      return;
+    }
+    this.#toEndpoint = endpoint;
+    this.#toSlot = target!.slot;
+    setClientCertificate(this.#owner.requestEdits, chain.owner.identity, this.#owner.chain.owner.identity);
+    this.#owner.runFilters(chain, 0);
+  }
+
+  /** A kept connection, else a new one. */
+  open(): void {
+    const endpoint = this.#toEndpoint!;
+    const { clock } = this.#runtime;
+    const perTryMs = this.#action!.retry?.perTryTimeoutMs ?? 0;
+    if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
+    const idle = this.#staleTries < staleTriesMax ? endpoint.idle.pop() : undefined;
+    if (idle !== undefined) {
+      this.#send(idle as UpstreamConnection);
+      return;
+    }
+    const slot = this.#toSlot!;
+    const cluster = slot.current ?? this.#cluster!;
+    if (slot.connectionsActive >= cluster.thresholds.connectionsMax) {
+      this.#overflow();
+      return;
+    }
+    const { transport } = endpoint;
+    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#owner.chain.owner.identity);
+    this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, clock, this);
+  }
+
+  onDialed(socket: OwnedSocket, rest: Buffer | undefined): void {
+    this.#dial = undefined;
+    const slot = this.#toSlot!;
+    const cluster = slot.current ?? this.#cluster!;
+    const upstream = new UpstreamConnection(socket, this.#toEndpoint!, slot, cluster, this.#runtime);
+    this.#send(upstream);
+    if (rest) upstream.onData(rest);
+  }
+  onDialFailed(reason: string): void {
+    this.#dial = undefined;
+    this.#runtime.log.debug("connect failed", { endpoint: this.#toEndpoint!.address, reason });
+    const timedOut = reason === "connection timeout";
+    this.#lost("connect-failure", timedOut ? resetReason.timeout : resetReason.connectFailure);
+    this.#owner.flush();
+  }
+
+  /** Head and whatever of the body is here in one write. */
+  #send(upstream: UpstreamConnection): void {
+    const owner = this.#owner;
+    this.#upstream = upstream;
+    upstream.use(this);
+    scratch.clear();
+    writeRequestHead(scratch, owner.request, owner.requestEdits, owner.isUpgrade);
+    const kept = this.#kept;
+    let next = 0;
+    if (kept !== undefined)
+      while (next < kept.length && kept[next]!.length <= coalescedBodyBytesMax - scratch.length) {
+        scratch.copy(kept[next]!, 0, kept[next]!.length);
+        next++;
+      }
+    this.#sent = true;
+    this.#sentAtMs = this.#runtime.clock.monotonicMs();
+    let room = upstream.writer.write(scratch.buffer, 0, scratch.length, true);
+    if (kept !== undefined) {
+      for (; next < kept.length; next++) room = upstream.writer.write(kept[next]!, 0, kept[next]!.length, false);
+    }
+    if (!this.#keepsForReplay()) this.#kept = undefined;
+    if (!owner.requestComplete && room) owner.resumeRequest();
+  }
+
+  // ---- the request's body ----
+
+  onRequestData(chunk: Buffer, from: number, to: number): void {
+    const upstream = this.#upstream;
+    if (upstream !== undefined) {
+      if (!upstream.writer.write(chunk, from, to, false)) this.#owner.pauseRequest();
+      if (!this.#replayable) return;
+    } else this.#owner.pauseRequest();
+    this.#kept ??= [];
+    this.#kept.push(chunk.subarray(from, to));
+    this.#keptBytes += to - from;
+    if (upstream !== undefined && !this.#keepsForReplay()) this.#kept = undefined;
+  }
+  #keepsForReplay(): boolean {
+    if (this.#replayable && (this.#action?.retry === undefined || this.#keptBytes > replayBytesMax))
+      this.#replayable = false;
+    return this.#replayable;
+  }
+  onUpstreamDrain(): void {
+    if (!this.#owner.requestComplete) this.#owner.resumeRequest();
+  }
+
+  // ---- the answer ----
+
+  onResponseHead(head: Head, framing: Framing): boolean {
+    this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
+    const retry = this.#action!.retry;
+    if (retry !== undefined && (head.status >= 400 || retry.on.has("unavailable"))) {
+      const grpcStatus = head.status === 200 ? head.get("grpc-status") : undefined;
+      if (retriesStatus(retry, head.status, grpcStatus) && this.#mayRetry()) {
+        this.#upstream?.abandon();
+        this.#upstream = undefined;
+        this.#again();
+        return false;
+      }
+    }
+    this.#tryTimer?.();
+    this.#tryTimer = undefined;
+    this.#answerBegun = true;
+    this.#kept = undefined;
+    this.#replayable = false;
+    this.#owner.onHead(head, framing);
+    return true;
+  }
+  onResponseBody(chunk: Buffer, from: number, to: number): void {
+    if (!this.#owner.onBody(chunk, from, to)) this.#upstream?.socket.pause();
+  }
+  onResponseFlush(): void {
+    this.#owner.flush();
+  }
+  resumeResponse(): void {
+    this.#upstream?.socket.resume();
+  }
+  onResponseEnd(): void {
+    const upstream = this.#upstream!;
+    this.#upstream = undefined;
+    // An answer before the request's end: the rest of the request is not wanted, so the connection is of no more use.
+    if (this.#owner.requestComplete) upstream.release();
+    else upstream.close();
+    this.#owner.onEnd();
+  }
+  onUpgraded(head: Head, rest: Buffer | undefined): void {
+    const upstream = this.#upstream!;
+    if (!this.#owner.isUpgrade) {
+      upstream.abandon();
+      this.onUpstreamLost("protocol");
+      return;
+    }
+    this.#upstream = undefined;
+    this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
+    this.#owner.onUpgraded(head, upstream, rest);
+  }
+  onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void {
+    this.#upstream = undefined;
+    if (how === "protocol" || how === "midway") {
+      this.#dropTry();
+      const body = upstreamErrorBody(resetReason.protocol, this.#tries > 1);
+      this.#owner.reply(502, body, how === "protocol" ? "UPE" : "UC");
+      this.#owner.flush();
+      return;
+    }
+    this.#lost(how, resetReason.termination);
+    this.#owner.flush();
+  }
+
+  // ---- retries ----
+
+  #lost(failure: Failure, reason: string): void {
+    const owner = this.#owner;
+    if (this.endpoint) this.endpoint.failures++;
+    if (this.#answerBegun) {
+      this.#dropTry();
+      owner.reply(0, "", "UC");
+      return;
+    }
+    const retry = this.#action!.retry;
+    if (retriesStale(owner.request.method, failure) && (this.#replayable || this.#keptBytes === 0)) {
+      this.#staleTries++;
+      this.#tries--;
+      this.#dropTry();
+      this.#try();
+      return;
+    }
+    if (retry && retriesFailure(retry, failure, this.#sent) && this.#mayRetry()) {
+      this.#again();
+      return;
+    }
+    const retried = this.#tries > 1;
+    this.#dropTry();
+    if (failure === "per-try-timeout") owner.reply(504, "upstream request timeout", "UT");
+    else {
+      const flag = failure === "connect-failure" ? "UF" : "UC";
+      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag);
+    }
+  }
+
+  #mayRetry(): boolean {
+    const retry = this.#action!.retry!;
+    if (this.#tries > retry.retriesMax || !this.#replayable) return false;
+    return this.#slot!.retriesActive < this.#cluster!.thresholds.retriesMax;
+  }
+
+  /** Another try after the back-off, avoiding this host. */
+  #again(): void {
+    const retry = this.#action!.retry!;
+    this.#failed ??= [];
+    this.#failed.push(this.endpoint!);
+    this.#dropTry();
+    this.#slot!.retriesActive++;
+    this.#retrying = true;
+    const delayMs = backoffMs(retry, this.#tries, this.#runtime.random);
+    this.#backoffTimer = this.#runtime.clock.after(delayMs, () => {
+      this.#backoffTimer = undefined;
+      this.#endRetryWait();
+      this.#try();
+      this.#owner.flush();
+    });
+  }
+  #endRetryWait(): void {
+    if (!this.#retrying) return;
+    this.#retrying = false;
+    this.#slot!.retriesActive--;
+  }
+
+  #overflow(): void {
+    const body = upstreamErrorBody(resetReason.overflow, this.#tries > 1);
+    this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n");
+  }
+
+  /** Ends the current try without ending the request. */
+  #dropTry(): void {
+    this.#tryTimer?.();
+    this.#tryTimer = undefined;
+    this.#dial?.abort();
+    this.#dial = undefined;
+    this.#upstream?.abandon();
+    this.#upstream = undefined;
+    this.#uncount();
+  }
+  #uncount(): void {
+    if (!this.#counted) return;
+    this.#counted = false;
+    this.endpoint!.active--;
+    this.#slot!.requestsActive--;
+  }
+
+  /** The client has left. */
+  abort(): void {
+    this.#dropTry();
+  }
+
+  /** After the answer's end, however it came. */
+  finish(): void {
+    this.#routeTimer?.();
+    this.#routeTimer = undefined;
+    this.#backoffTimer?.();
+    this.#backoffTimer = undefined;
+    this.#endRetryWait();
+    this.#dropTry();
+    this.#kept = undefined;
+  }
+}

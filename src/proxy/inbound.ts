@@ -1,0 +1,31 @@
+// Inbound chains of all workloads of this process by endpoint address, so that a call to a neighbour needs no tunnel.
+
+import type { InboundTarget } from "./chain.ts";
+import type { Endpoint } from "./cluster.ts";
+
+export class InboundRegistry {
+  readonly #targets = new Map<string, InboundTarget>();
+  #version = 0;
+
+  /** `address` is "ip:port" of the endpoint as other workloads know it. */
+  set(address: string, target: InboundTarget): void {
+    this.#targets.set(address, target);
+    this.#version++;
+  }
+  delete(address: string, target: InboundTarget): void {
+    if (this.#targets.get(address) !== target) return;
+    this.#targets.delete(address);
+    this.#version++;
+  }
+  get(address: string): InboundTarget | undefined {
+    return this.#targets.get(address);
+  }
+  /** As `get`, remembered on the endpoint until the registry changes. */
+  of(endpoint: Endpoint): InboundTarget | undefined {
+    if (endpoint.localVersion !== this.#version) {
+      endpoint.localVersion = this.#version;
+      endpoint.local = this.#targets.get(endpoint.address);
+    }
+    return endpoint.local as InboundTarget | undefined;
+  }
+}

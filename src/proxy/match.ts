@@ -1,0 +1,106 @@
+// String, header and query matchers of Envoy's route and policy messages, compiled once into plain functions.
+
+import type { HeaderMatcher, QueryParameterMatcher } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import type { StringMatcher } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
+import { MeshbedError } from "../kernel/errors.ts";
+import type { RequestView } from "./request.ts";
+
+export type TextTest = (value: string) => boolean;
+export type RequestTest = (request: RequestView) => boolean;
+
+/** RE2 syntax, linear time, always against the whole string (Envoy: full match). Loaded only when a rule uses it. */
+export function compileRegex(pattern: string): TextTest {
+  const compiled = compileRe2(pattern);
+  return (value) => compiled.matcher(value).matches();
+}
+
+/** The RE2 program itself, for substitutions. */
+export function compileRe2(pattern: string): import("re2js").RE2JS {
+  const { RE2JS } = require("re2js") as typeof import("re2js");
+  try {
+    return RE2JS.compile(pattern);
+  } catch (cause) {
+    throw new MeshbedError("REGEX_INVALID", `regular expression ${JSON.stringify(pattern)} is not RE2 syntax`, {
+      cause,
+    });
+  }
+}
+
+export function compileString(matcher: StringMatcher): TextTest {
+  const { matchPattern, ignoreCase } = matcher;
+  switch (matchPattern.case) {
+    case "exact":
+      return folded(matchPattern.value, ignoreCase, (value, want) => value === want);
+    case "prefix":
+      return folded(matchPattern.value, ignoreCase, (value, want) => value.startsWith(want));
+    case "suffix":
+      return folded(matchPattern.value, ignoreCase, (value, want) => value.endsWith(want));
+    case "contains":
+      return folded(matchPattern.value, ignoreCase, (value, want) => value.includes(want));
+    case "safeRegex":
+      return compileRegex(matchPattern.value.regex);
+    default:
+      throw new MeshbedError(
+        "MATCHER_UNSUPPORTED",
+        `string matcher "${matchPattern.case ?? "empty"}" is not supported`,
+      );
+  }
+}
+
+function folded(want: string, ignoreCase: boolean, test: (value: string, want: string) => boolean): TextTest {
+  if (!ignoreCase) return (value) => test(value, want);
+  const lower = want.toLowerCase();
+  return (value) => test(value.toLowerCase(), lower);
+}
+
+/** A header that is absent matches nothing, and everything when inverted, unless it is to be treated as empty. */
+export function compileHeader(matcher: HeaderMatcher): RequestTest {
+  const name = matcher.name.toLowerCase();
+  const { invertMatch, treatMissingHeaderAsEmpty: missingIsEmpty } = matcher;
+  const specifier = matcher.headerMatchSpecifier;
+  if (specifier.case === "presentMatch" || specifier.case === undefined) {
+    const wanted = (specifier.case === undefined || specifier.value) !== invertMatch;
+    return (request) => (request.header(name) !== undefined) === wanted;
+  }
+  const test = compileHeaderValue(specifier);
+  return (request) => {
+    const value = request.header(name) ?? (missingIsEmpty ? "" : undefined);
+    return (value !== undefined && test(value)) !== invertMatch;
+  };
+}
+
+function compileHeaderValue(specifier: HeaderMatcher["headerMatchSpecifier"]): TextTest {
+  switch (specifier.case) {
+    case "exactMatch":
+      return (value) => value === specifier.value;
+    case "prefixMatch":
+      return (value) => value.startsWith(specifier.value);
+    case "suffixMatch":
+      return (value) => value.endsWith(specifier.value);
+    case "containsMatch":
+      return (value) => value.includes(specifier.value);
+    case "safeRegexMatch":
+      return compileRegex(specifier.value.regex);
+    case "stringMatch":
+      return compileString(specifier.value);
+    case "rangeMatch": {
+      const { start, end } = specifier.value;
+      return (value) => /^-?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
+    }
+    default:
+      throw new MeshbedError("MATCHER_UNSUPPORTED", `header matcher "${specifier.case}" is not supported`);
+  }
+}
+
+export function compileQuery(matcher: QueryParameterMatcher): RequestTest {
+  const { name, queryParameterMatchSpecifier: specifier } = matcher;
+  if (specifier.case === "stringMatch") {
+    const test = compileString(specifier.value);
+    return (request) => {
+      const value = request.query(name);
+      return value !== undefined && test(value);
+    };
+  }
+  const wanted = specifier.case === undefined || specifier.value;
+  return (request) => (request.query(name) !== undefined) === wanted;
+}

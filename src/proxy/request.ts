@@ -1,0 +1,123 @@
+// One request as matchers and filters see it, whatever the codec. Strings are cut out of the head only when somebody asks.
+
+import { type Head, known } from "../wire/http1_head.ts";
+import { mayNeedNormalising, normalisePath } from "./path.ts";
+
+export class RequestView {
+  head!: Head;
+  method = "";
+  /** Path and query, normalised; what is matched, authorized and forwarded. */
+  path = "";
+  /** True when `path` is not byte for byte the received target. */
+  pathChanged = false;
+  /** As received (Host field, or the target's authority). */
+  authority = "";
+  /** `authority` in lower case without its port. */
+  host = "";
+  scheme: "http" | "https" = "http";
+  /** True when the Host field must be written anew: absolute-form, rewritten, or none was sent. */
+  authorityChanged = false;
+  #lastAuthority = "";
+  #lastHost = "";
+
+  /** Takes over a scanned head. False when the request must be refused with 400 (RFC 9112 §3.2). */
+  read(head: Head, scheme: "http" | "https"): boolean {
+    this.head = head;
+    this.scheme = scheme;
+    this.method = head.method();
+    let path = head.target();
+    let authority: string | undefined;
+    if (head.hostIndex >= 0) authority = head.value(head.hostIndex);
+    else if (head.minor === 1) return false;
+    this.pathChanged = false;
+    this.authorityChanged = authority === undefined;
+    if (path.charCodeAt(0) !== 47) {
+      if (path === "*") {
+        if (this.method !== "OPTIONS") return false;
+      } else {
+        const absolute = /^https?:\/\/([^/?]+)(\/[^?]*)?(\?.*)?$/i.exec(path);
+        if (!absolute) return false;
+        authority = absolute[1]!;
+        path = `${absolute[2] ?? "/"}${absolute[3] ?? ""}`;
+        this.pathChanged = true;
+        this.authorityChanged = true;
+      }
+    }
+    if (mayNeedNormalising(path)) {
+      const normal = normalisePath(path);
+      if (normal === undefined) return false;
+      if (normal !== path) {
+        path = normal;
+        this.pathChanged = true;
+      }
+    }
+    this.path = path;
+    return this.#setAuthority(authority ?? "");
+  }
+
+  #setAuthority(authority: string): boolean {
+    this.authority = authority;
+    // Keep-alive clients repeat their host: lower-casing and port removal are remembered.
+    if (authority !== this.#lastAuthority) {
+      if (!/^[A-Za-z0-9\-._~!$&'()*+,;=%]*(:\d*)?$|^\[[0-9A-Fa-f:.]+\](:\d*)?$/.test(authority)) return false;
+      this.#lastAuthority = authority;
+      this.#lastHost = authority.toLowerCase().replace(/:\d*$/, "");
+    }
+    this.host = this.#lastHost;
+    return true;
+  }
+
+  rewritePath(path: string): void {
+    this.path = path;
+    this.pathChanged = true;
+  }
+  rewriteAuthority(authority: string): void {
+    this.authority = authority;
+    this.authorityChanged = true;
+  }
+
+  /** A field by its lower-case name, or a pseudo header (":path", ":method", ":authority", ":scheme"). */
+  header(name: string): string | undefined {
+    if (name.charCodeAt(0) !== 58) return this.head.get(name);
+    switch (name) {
+      case ":path":
+        return this.path;
+      case ":method":
+        return this.method;
+      case ":authority":
+        return this.authority;
+      case ":scheme":
+        return this.scheme;
+      default:
+        return undefined;
+    }
+  }
+
+  /** A field the scanner knows by id; cheaper than by name. */
+  knownHeader(id: number): string | undefined {
+    const { ids, count } = this.head;
+    for (let i = 0; i < count; i++) if (ids[i] === id) return this.head.value(i);
+    return undefined;
+  }
+  has(id: number): boolean {
+    const { ids, count } = this.head;
+    for (let i = 0; i < count; i++) if (ids[i] === id) return true;
+    return false;
+  }
+  get requestId(): string {
+    return this.knownHeader(known.xRequestId) ?? "";
+  }
+
+  /** Path without query. */
+  get pathOnly(): string {
+    const question = this.path.indexOf("?");
+    return question < 0 ? this.path : this.path.slice(0, question);
+  }
+
+  /** Value of a query parameter, decoded; undefined when absent. */
+  query(name: string): string | undefined {
+    const question = this.path.indexOf("?");
+    if (question < 0) return undefined;
+    return new URLSearchParams(this.path.slice(question + 1)).get(name) ?? undefined;
+  }
+}

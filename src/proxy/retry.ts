@@ -1,0 +1,96 @@
+// Whether and when to try again: Envoy's retry_on conditions as a pure decision.
+
+import type { Random } from "../kernel/random.ts";
+
+export interface RetryPolicy {
+  /** Further tries after the first. */
+  retriesMax: number;
+  on: ReadonlySet<string>;
+  statusCodes: readonly number[];
+  /** 0: none. */
+  perTryTimeoutMs: number;
+  /** Avoid hosts that already failed (retry_host_predicate previous_hosts). */
+  avoidPreviousHosts: boolean;
+  baseBackoffMs: number;
+  maxBackoffMs: number;
+}
+
+/** How a try ended without a usable answer. */
+export type Failure =
+  /** Never connected, or the tunnel's other side refused the target. */
+  | "connect-failure"
+  /** A reused connection closed before the first byte of an answer: the server had given it up. */
+  | "stale"
+  /** The connection broke before an answer's head. */
+  | "reset"
+  | "per-try-timeout";
+
+const known = new Set([
+  "5xx",
+  "gateway-error",
+  "reset",
+  "reset-before-request",
+  "connect-failure",
+  "retriable-4xx",
+  "refused-stream",
+  "retriable-status-codes",
+  "unavailable",
+  "cancelled",
+  "deadline-exceeded",
+  "resource-exhausted",
+  "internal",
+  "retriable-headers",
+  "envoy-ratelimited",
+  "http3-post-connect-failure",
+]);
+
+/** Splits retry_on. Unknown conditions are dropped, as Envoy does; a bare status code means retriable-status-codes. */
+export function parseRetryOn(text: string): Set<string> {
+  const conditions = new Set<string>();
+  for (const part of text.split(",").map((entry) => entry.trim())) if (known.has(part)) conditions.add(part);
+  return conditions;
+}
+
+/** Answers by status. gRPC conditions (unavailable, cancelled) are found in the grpc-status header of a headers-only answer. */
+export function retriesStatus(policy: RetryPolicy, status: number, grpcStatus: string | undefined): boolean {
+  const { on } = policy;
+  if (on.has("5xx") && status >= 500) return true;
+  if (on.has("gateway-error") && status >= 502 && status <= 504) return true;
+  if (on.has("retriable-4xx") && status === 409) return true;
+  if (on.has("retriable-status-codes") && policy.statusCodes.includes(status)) return true;
+  if (grpcStatus === undefined) return false;
+  return (
+    (on.has("unavailable") && grpcStatus === "14") ||
+    (on.has("cancelled") && grpcStatus === "1") ||
+    (on.has("deadline-exceeded") && grpcStatus === "4") ||
+    (on.has("resource-exhausted") && grpcStatus === "8") ||
+    (on.has("internal") && grpcStatus === "13")
+  );
+}
+
+/** `requestSent`: at least one byte of the request may have reached the server. */
+export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSent: boolean): boolean {
+  const { on } = policy;
+  switch (failure) {
+    case "connect-failure":
+      return on.has("connect-failure") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
+    case "per-try-timeout":
+      return on.has("5xx") || on.has("gateway-error") || on.has("reset");
+    default:
+      if (on.has("reset") || on.has("5xx") || on.has("gateway-error")) return true;
+      return !requestSent && on.has("reset-before-request");
+  }
+}
+
+const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
+
+/** RFC 9110 §9.2.2: a safe request on a connection the server had given up is sent again whatever the policy. */
+export function retriesStale(method: string, failure: Failure): boolean {
+  return failure === "stale" && idempotent.has(method);
+}
+
+/** Fully jittered exponential back-off (Envoy), in [0, min(base × 2^(n-1), max)); n counts retries from 1. */
+export function backoffMs(policy: RetryPolicy, retry: number, random: Random): number {
+  const ceiling = Math.min(policy.baseBackoffMs * 2 ** (retry - 1), policy.maxBackoffMs);
+  return random.next() * ceiling;
+}

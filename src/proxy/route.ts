@@ -1,0 +1,137 @@
+// The compiled form of a RouteConfiguration and the pure decisions on it: which virtual host, which route, which cluster.
+
+import type { Random } from "../kernel/random.ts";
+import { pickWeighted } from "./balance.ts";
+import type { ClusterSlot } from "./cluster.ts";
+import type { RequestTest, TextTest } from "./match.ts";
+import type { RequestView } from "./request.ts";
+import type { RetryPolicy } from "./retry.ts";
+
+/** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`: only when it is missing. */
+export interface HeaderAddition {
+  /** Lower case. */
+  name: string;
+  value: string;
+  mode: "append" | "overwrite" | "absent";
+}
+
+export interface HeaderRules {
+  add: readonly HeaderAddition[];
+  /** Lower case. */
+  remove: readonly string[];
+}
+
+export type PathTest =
+  | { kind: "prefix" | "path" | "segments"; value: string; ignoreCase: boolean }
+  | { kind: "regex"; test: TextTest };
+
+export interface WeightedTarget {
+  slot: ClusterSlot;
+  headers: HeaderRules | undefined;
+  responseHeaders: HeaderRules | undefined;
+  hostRewrite: string | undefined;
+}
+
+export interface ForwardAction {
+  kind: "forward";
+  targets: readonly WeightedTarget[];
+  weights: readonly number[];
+  totalWeight: number;
+  /** 503 (NC) unless the route says 404. */
+  clusterNotFoundStatus: number;
+  /** Replaces the matched prefix or, with `regex`, every match. */
+  rewritePath: ((path: string) => string) | undefined;
+  hostRewrite: string | undefined;
+  /** Host becomes the endpoint's address. */
+  autoHostRewrite: boolean;
+  /** 0: none. */
+  timeoutMs: number;
+  idleTimeoutMs: number;
+  retry: RetryPolicy | undefined;
+}
+
+export interface RedirectAction {
+  kind: "redirect";
+  status: number;
+  location: (request: RequestView) => string;
+}
+
+export interface DirectAction {
+  kind: "direct";
+  status: number;
+  body: string;
+}
+
+export interface Route {
+  name: string;
+  path: PathTest;
+  tests: readonly RequestTest[];
+  action: ForwardAction | RedirectAction | DirectAction;
+  /** In the order they apply: route, virtual host, table. */
+  requestHeaders: readonly HeaderRules[];
+  responseHeaders: readonly HeaderRules[];
+  /** Per-route settings of filters, compiled by the filter with that name. */
+  filterSettings: ReadonlyMap<string, unknown>;
+}
+
+export interface VirtualHost {
+  name: string;
+  routes: readonly Route[];
+}
+
+export interface RouteTable {
+  name: string;
+  exact: ReadonlyMap<string, VirtualHost>;
+  /** "*.example.com" without the star; longest first. */
+  suffixes: readonly { text: string; host: VirtualHost }[];
+  /** "www.*" without the star; longest first. */
+  prefixes: readonly { text: string; host: VirtualHost }[];
+  any: VirtualHost | undefined;
+  /** Every cluster a route may send to; the table goes live when they are warm. */
+  clusters: readonly ClusterSlot[];
+}
+
+/** Envoy's order: exact, longest suffix, longest prefix, "*". The wildcard part is never empty. `host` is lower case without port. */
+export function findVirtualHost(table: RouteTable, host: string): VirtualHost | undefined {
+  const exact = table.exact.get(host);
+  if (exact !== undefined) return exact;
+  for (const { text, host: found } of table.suffixes)
+    if (host.length > text.length && host.endsWith(text)) return found;
+  for (const { text, host: found } of table.prefixes)
+    if (host.length > text.length && host.startsWith(text)) return found;
+  return table.any;
+}
+
+/** The first route whose every condition holds. */
+export function findRoute(virtualHost: VirtualHost, request: RequestView): Route | undefined {
+  const { routes } = virtualHost;
+  for (let i = 0; i < routes.length; i++) if (matches(routes[i]!, request)) return routes[i];
+  return undefined;
+}
+
+function matches(route: Route, request: RequestView): boolean {
+  if (!pathMatches(route.path, request)) return false;
+  const { tests } = route;
+  for (let i = 0; i < tests.length; i++) if (!tests[i]!(request)) return false;
+  return true;
+}
+
+function pathMatches(path: PathTest, request: RequestView): boolean {
+  if (path.kind === "regex") return path.test(request.pathOnly);
+  if (path.ignoreCase) return pathTextMatches(path.kind, path.value, request.pathOnly.toLowerCase());
+  if (path.kind === "prefix") return path.value === "/" || request.pathOnly.startsWith(path.value);
+  return pathTextMatches(path.kind, path.value, request.pathOnly);
+}
+
+function pathTextMatches(kind: "prefix" | "path" | "segments", want: string, path: string): boolean {
+  if (kind === "path") return path === want;
+  if (!path.startsWith(want)) return false;
+  return kind === "prefix" || path.length === want.length || path.charCodeAt(want.length) === 47;
+}
+
+/** The route's target for this request; undefined when every weight is 0. */
+export function pickTarget(action: ForwardAction, random: Random): WeightedTarget | undefined {
+  if (action.targets.length === 1) return action.targets[0];
+  const index = pickWeighted(action.weights, action.totalWeight, random);
+  return index === undefined ? undefined : action.targets[index];
+}

@@ -1,0 +1,29 @@
+// Puts the right speaker on an accepted (and, where asked, decrypted) connection: HTTP or TCP, after the chain's network filters.
+
+import type { OwnedSocket } from "../wire/socket.ts";
+import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
+import { HttpServerConnection } from "./http_server.ts";
+import { TcpSession } from "./tcp.ts";
+
+/** `early`: bytes already read. `onClosed` is called once, whatever happens. */
+export function startChain(
+  socket: OwnedSocket,
+  slot: ChainSlot,
+  connection: ConnectionInfo,
+  runtime: Runtime,
+  early: Buffer | undefined,
+  onClosed: () => void,
+): void {
+  const chain = slot.current;
+  if (!chain || chain.networkFilters.some((filter) => filter.onConnection(connection) === "close")) {
+    onClosed();
+    socket.terminate();
+    return;
+  }
+  if (chain.kind === "tcp") {
+    new TcpSession(socket, chain, connection, runtime, early, onClosed);
+    return;
+  }
+  const http = new HttpServerConnection(socket, slot, chain, connection, runtime, onClosed);
+  if (early?.length) http.onData(early);
+}

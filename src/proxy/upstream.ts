@@ -1,0 +1,260 @@
+// A kept HTTP/1.1 connection to an endpoint: one request at a time, answers framed strictly, reused or closed.
+
+import { HeadAccumulator } from "../wire/accumulate.ts";
+import { ChunkedScanner, type Framing, responseFraming } from "../wire/http1_body.ts";
+import { Head, responseHeadBytesMax, scanResponseHead } from "../wire/http1_head.ts";
+import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
+import type { Runtime } from "./chain.ts";
+import type { Cluster, ClusterSlot, Endpoint, IdleConnection } from "./cluster.ts";
+import type { Swept } from "./sweep.ts";
+
+/** The request that currently uses the connection. */
+export interface UpstreamUser {
+  readonly isHead: boolean;
+  /** Body bytes are wanted without chunk framing. */
+  readonly wantsPayload: boolean;
+  /** False: the answer is not wanted (a retry follows); the connection has been given up. */
+  onResponseHead(head: Head, framing: Framing): boolean;
+  onResponseBody(chunk: Buffer, from: number, to: number): void;
+  onResponseEnd(): void;
+  /** All of one read has been handed over: what is held back for coalescing goes out now. */
+  onResponseFlush(): void;
+  /** 101: the connection is the user's now. */
+  onUpgraded(head: Head, rest: Buffer | undefined): void;
+  /** `stale`: reused and closed before the first byte. `midway`: after the head. */
+  onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void;
+  /** The send buffer has room again. */
+  onUpstreamDrain(): void;
+}
+
+/** Idle connections kept per endpoint; more are closed when they become idle. */
+const idlePerEndpointMax = 512;
+
+export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
+  readonly socket: OwnedSocket;
+  readonly writer: SocketWriter;
+  readonly endpoint: Endpoint;
+  readonly #slot: ClusterSlot;
+  readonly #cluster: Cluster;
+  readonly #runtime: Runtime;
+  #user: UpstreamUser | undefined;
+  #served = 0;
+  #idleSinceMs = 0;
+  #closed = false;
+  #state: "head" | "body" = "head";
+  #gotBytes = false;
+  #framing: Framing = "none";
+  #remaining = 0;
+  #keepAlive = true;
+  readonly #head = new Head();
+  readonly #partial = new HeadAccumulator();
+  #chunked: ChunkedScanner | undefined;
+
+  constructor(socket: OwnedSocket, endpoint: Endpoint, slot: ClusterSlot, cluster: Cluster, runtime: Runtime) {
+    this.socket = socket;
+    this.writer = new SocketWriter(socket);
+    this.endpoint = endpoint;
+    this.#slot = slot;
+    this.#cluster = cluster;
+    this.#runtime = runtime;
+    socket.data = this;
+    endpoint.connections++;
+    slot.connectionsActive++;
+    runtime.sweeper.add(this);
+  }
+
+  get reused(): boolean {
+    return this.#served > 0;
+  }
+
+  /** Starts an exchange; the caller writes the request through `writer`. */
+  use(user: UpstreamUser): void {
+    this.#user = user;
+    this.#state = "head";
+    this.#gotBytes = false;
+    this.#keepAlive = true;
+  }
+
+  /** The exchange is over and both messages are complete: back to the pool, or closed. */
+  release(): void {
+    this.#user = undefined;
+    this.#served++;
+    const { endpoint } = this;
+    const keep =
+      this.#keepAlive &&
+      !this.#closed &&
+      !endpoint.removed &&
+      !this.writer.blocked &&
+      this.#slot.current !== undefined &&
+      this.#served < this.#cluster.requestsPerConnectionMax &&
+      endpoint.idle.length < idlePerEndpointMax;
+    if (!keep) {
+      this.close();
+      return;
+    }
+    this.#idleSinceMs = this.#runtime.sweeper.nowMs;
+    endpoint.idle.push(this);
+  }
+
+  /** The user has lost interest (its client left, or it tries elsewhere): the connection cannot be used again. */
+  abandon(): void {
+    this.#user = undefined;
+    this.#forget();
+    this.socket.terminate();
+  }
+
+  /** An upgrade takes the socket over; it still counts as this endpoint's connection until `forget`. */
+  detach(): OwnedSocket {
+    this.#user = undefined;
+    this.#forget();
+    return this.socket;
+  }
+
+  close(): void {
+    this.#user = undefined;
+    this.#forget();
+    this.socket.end();
+  }
+
+  #forget(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#runtime.sweeper.delete(this);
+    this.endpoint.connections--;
+    this.#slot.connectionsActive--;
+    const { idle } = this.endpoint;
+    const index = idle.lastIndexOf(this);
+    if (index >= 0) idle.splice(index, 1);
+  }
+
+  onTick(nowMs: number): void {
+    if (this.#user === undefined && nowMs - this.#idleSinceMs > this.#cluster.connectionIdleMs) this.close();
+  }
+
+  onData(chunk: Buffer): void {
+    const user = this.#user;
+    if (user === undefined) {
+      // An answer nobody asked for: whatever it is, the connection cannot be trusted with a request.
+      this.close();
+      return;
+    }
+    this.#gotBytes = true;
+    if (this.#state === "head") this.#readHead(chunk);
+    else {
+      this.#readBody(user, chunk, 0);
+      user.onResponseFlush();
+    }
+  }
+
+  #readHead(chunk: Buffer): void {
+    let all = chunk;
+    if (!this.#partial.empty) {
+      const collected = this.#partial.append(chunk, 0, chunk.length, responseHeadBytesMax);
+      if (collected === undefined) return;
+      all = collected;
+    }
+    let from = 0;
+    for (;;) {
+      const end = scanResponseHead(this.#head, all, from, all.length);
+      if (end === 0) {
+        this.#partial.append(all, from, all.length, responseHeadBytesMax);
+        return;
+      }
+      if (end < 0) {
+        this.#lose("protocol");
+        return;
+      }
+      const { status } = this.#head;
+      if (status >= 200 || status === 101) {
+        this.#begin(all, end);
+        return;
+      }
+      // Interim answers (100, 103) are not forwarded: the proxy has sent its own 100.
+      from = end;
+      if (from === all.length) return;
+    }
+  }
+
+  #begin(chunk: Buffer, end: number): void {
+    const user = this.#user!;
+    const head = this.#head;
+    if (head.status === 101) {
+      user.onUpgraded(head, end < chunk.length ? chunk.subarray(end) : undefined);
+      return;
+    }
+    this.#framing = responseFraming(head, user.isHead);
+    this.#keepAlive = head.keepAlive && this.#framing !== "close";
+    this.#remaining = head.contentLength;
+    if (this.#framing === "chunked") {
+      this.#chunked ??= new ChunkedScanner();
+      this.#chunked.reset();
+    }
+    this.#state = "body";
+    if (!user.onResponseHead(head, this.#framing)) return;
+    if (this.#framing === "none") this.#end(user, end < chunk.length);
+    else if (end < chunk.length) this.#readBody(user, chunk, end);
+    user.onResponseFlush();
+  }
+
+  #readBody(user: UpstreamUser, chunk: Buffer, from: number): void {
+    const length = chunk.length;
+    if (this.#framing === "length") {
+      const to = Math.min(length, from + this.#remaining);
+      this.#remaining -= to - from;
+      user.onResponseBody(chunk, from, to);
+      if (this.#remaining === 0) this.#end(user, to < length);
+    } else if (this.#framing === "chunked") {
+      const scanner = this.#chunked!;
+      const to = scanner.scan(chunk, from, length, !user.wantsPayload);
+      if (to < 0) {
+        this.#lose("protocol");
+        return;
+      }
+      const { ranges } = scanner;
+      for (let i = 0; i < ranges.length; i += 2) user.onResponseBody(chunk, ranges[i]!, ranges[i + 1]!);
+      if (scanner.done) this.#end(user, to < length);
+    } else user.onResponseBody(chunk, from, length);
+  }
+
+  /** `surplus`: bytes past the answer's end; they belong to nothing. */
+  #end(user: UpstreamUser, surplus: boolean): void {
+    if (surplus) this.#keepAlive = false;
+    user.onResponseEnd();
+  }
+
+  #lose(how: "stale" | "reset" | "midway" | "protocol"): void {
+    const user = this.#user;
+    this.#user = undefined;
+    this.#forget();
+    this.socket.terminate();
+    user?.onUpstreamLost(how);
+  }
+
+  onDrain(): void {
+    if (this.writer.flush()) this.#user?.onUpstreamDrain();
+  }
+
+  onEnd(): void {
+    this.#over();
+    this.socket.end();
+  }
+  onClose(): void {
+    this.#over();
+  }
+  #over(): void {
+    const user = this.#user;
+    if (user === undefined) {
+      this.#forget();
+      return;
+    }
+    if (this.#state === "body" && this.#framing === "close") {
+      this.#keepAlive = false;
+      this.#forget();
+      user.onResponseEnd();
+      user.onResponseFlush();
+      return;
+    }
+    if (this.#state === "body") this.#lose("midway");
+    else this.#lose(this.#gotBytes ? "reset" : this.reused ? "stale" : "reset");
+  }
+}
