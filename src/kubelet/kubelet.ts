@@ -14,7 +14,7 @@ import { createZoneData, serviceIndexes } from "./dns-data.ts";
 import { type DnsServer, startDnsServer } from "./dns-server.ts";
 import { createKubeletMetrics } from "./kubelet-metrics.ts";
 import { type DnsSetting, parseResolvConf } from "./network-files.ts";
-import { startNodeAgent } from "./node-agent.ts";
+import { afterContact, startNodeAgent } from "./node-agent.ts";
 import { allocatableOf, machineFacts } from "./node-object.ts";
 import type { NodeContext } from "./pod-setup.ts";
 import { PodWorker } from "./pod-worker.ts";
@@ -37,12 +37,14 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const noOutside = options.dns?.upstreams?.length === 0;
   const workers = new Map<string, PodWorker>();
   const recorder = createEventRecorder({ client, component: "kubelet", host: nodeName, clock, log });
-  const serviceInformer = createInformer(options, services, {}, serviceIndexes);
-  const zone = createZoneData(serviceInformer, options);
+  const contact = Promise.withResolvers<void>();
+  const informed = { clock, log, random: options.random, client: afterContact(client, contact.promise) };
+  const serviceInformer = createInformer(informed, services, {}, serviceIndexes);
+  const zone = createZoneData(serviceInformer, informed);
   const context: NodeContext = {
     options,
     addresses: new AddressPool(options.podCidrPrefix, join(stateDir, "addresses.json")),
-    config: new ConfigObjects(options),
+    config: new ConfigObjects(informed),
     services: serviceInformer,
     status: new StatusWriter(client, clock, log),
     events: (pod) => (type, reason, message) => recorder.record(pod, type, reason, message),
@@ -54,8 +56,8 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   await cleanedUp;
   const dns = await startDns(options, zone, machineDns);
   const server = startApi(options, workers, metrics);
-  const agent = startNodeAgent(options, facts, server?.port);
-  const podInformer = createInformer(options, pods, { fieldSelector: `spec.nodeName=${nodeName}` });
+  const agent = startNodeAgent({ ...options, client: informed.client }, facts, server?.port, contact.resolve);
+  const podInformer = createInformer(informed, pods, { fieldSelector: `spec.nodeName=${nodeName}` });
   const { runningPods } = kubeletMetrics;
   podInformer.onChange((current, old) => {
     if (old !== undefined && old.metadata.uid !== current?.metadata.uid) workers.get(old.metadata.uid)?.removed();

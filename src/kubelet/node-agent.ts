@@ -3,7 +3,7 @@
 import { leases, nodes } from "../api/resources.ts";
 import type { Node } from "../api/types.ts";
 import { createInformer } from "../client/informer.ts";
-import { ApiError, isAlreadyExists, isNotFound } from "../client/types.ts";
+import { ApiError, type Client, isAlreadyExists, isNotFound } from "../client/types.ts";
 import { microTimestamp, timestamp } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { type MachineFacts, nodeDraft, nodeLabels, nodeStatus } from "./node-object.ts";
@@ -16,18 +16,27 @@ const leaseSeconds = 40;
 /** The status is written again after this long although nothing changed. */
 const statusEveryMs = 60_000;
 const retryBaseMs = 25;
+/** A starting API server is asked this often, this many times: how soon nodes are ready is part of the start-up time. */
+const firstRetryMs = 25;
+const firstRetriesMax = 400;
 
 export interface NodeAgent {
   stop(): void;
 }
 
-/** Works in the background; never throws. */
+/** Works in the background; never throws. Calls `onContact` when the API server has answered for the first time, with whatever. */
 export function startNodeAgent(
   options: KubeletOptions,
   facts: MachineFacts,
   kubeletPort: number | undefined,
+  onContact: () => void,
 ): NodeAgent {
   const { client, clock, log, nodeName } = options;
+  let inContact = false;
+  const contact = () => {
+    if (!inContact) onContact();
+    inContact = true;
+  };
   const abort = new AbortController();
   const informer = createInformer(options, nodes, { fieldSelector: `metadata.name=${nodeName}` });
   let registered = false;
@@ -81,17 +90,19 @@ export function startNodeAgent(
     while (!abort.signal.aborted) {
       try {
         if (!registered) await register();
+        contact();
         if (clock.now() >= statusDueMs) await report();
         if (clock.now() >= renewDueMs) await renew();
         renewDueMs = clock.now() + renewEveryMs;
         failures = 0;
       } catch (error) {
+        if (error instanceof ApiError) contact();
         if (isNotFound(error)) registered = false;
         const level = error instanceof ApiError && failures === 10 ? "warn" : "debug";
         log[level]("node not reported", { error: messageOf(error) });
         failures++;
       }
-      const waitMs = failures === 0 ? renewEveryMs : Math.min(renewEveryMs, retryBaseMs * 2 ** Math.min(failures, 8));
+      const waitMs = failures === 0 ? renewEveryMs : retryMs(failures, inContact);
       const nap = new AbortController();
       wakeUp = () => nap.abort();
       await clock.sleep(waitMs, AbortSignal.any([abort.signal, nap.signal]));
@@ -104,4 +115,18 @@ export function startNodeAgent(
       informer.stop();
     },
   };
+}
+
+function retryMs(failures: number, inContact: boolean): number {
+  if (!inContact && failures < firstRetriesMax) return firstRetryMs;
+  return Math.min(renewEveryMs, retryBaseMs * 2 ** Math.min(failures, 8));
+}
+
+/** A client whose lists wait for `contact`: informers start with it instead of backing off from a server that is not there yet. */
+export function afterContact(client: Client, contact: Promise<void>): Client {
+  const list: Client["list"] = async (resource, options) => {
+    await contact;
+    return client.list(resource, options);
+  };
+  return Object.assign(Object.create(client) as Client, { list });
 }
