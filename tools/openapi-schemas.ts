@@ -81,6 +81,7 @@ export function schemasOf(root: string, kinds: readonly KindDefinition[]): Recor
       isFractional: (field, path) => isIstio && isFractional(field, path),
     });
     schemas[name] = patchMetadata(name, schema);
+    addIntegerFormats(modules, name, schema);
     for (const identifier of references)
       load(schemaNameOf(identifier), imports.get(identifier) ?? (schemaNameOf(identifier) === name ? file : ""));
   };
@@ -96,6 +97,26 @@ export function schemasOf(root: string, kinds: readonly KindDefinition[]): Recor
     if (schema.required.length === 0) delete schema.required;
   }
   return schemas;
+}
+
+/** int32 or int64, which these typings do not say and those of @kubernetes/client-node do. */
+function addIntegerFormats(modules: string, name: string, schema: Schema): void {
+  const [, group, kind] = /^io\.k8s\.(?:api|apimachinery\.pkg\.apis)\.(\w+)\.v1\.(\w+)$/.exec(name) ?? [];
+  if (group === undefined) return;
+  const models = join(modules, "@kubernetes/client-node/dist/gen/models");
+  // A class carries its group in front where two groups have one of that name.
+  const prefix = group[0]!.toUpperCase() + group.slice(1);
+  const file = [`V1${kind}.js`, `${prefix}V1${kind}.js`]
+    .map((each) => join(models, each))
+    .find((each) => existsSync(each));
+  if (file === undefined) return;
+  for (const [, field, format] of readFileSync(file, "utf8").matchAll(
+    /"baseName": "(\w+)",\s*"type": "(?:number|Array<number>)",\s*"format": "(int32|int64)"/g,
+  )) {
+    const property = schema.properties?.[field!];
+    const target = property?.items ?? property;
+    if (target?.type === "integer") target.format = format!;
+  }
 }
 
 /** Istio's doubles; every other number of the kinds served is an integer. */

@@ -132,6 +132,8 @@ function conformRecord(object: Json, { properties, additionalProperties }: Schem
   return errors;
 }
 
+const int32Max = 2 ** 31 - 1;
+
 function scalarErrors(value: unknown, { type, format, enum: values }: Schema, path: string): FieldError[] {
   if (format === "int-or-string" || format === "quantity") {
     const fits =
@@ -153,7 +155,10 @@ function scalarErrors(value: unknown, { type, format, enum: values }: Schema, pa
         ];
       return [];
     case "integer":
-      return Number.isInteger(value) ? [] : [wrongType(path, value, "integer")];
+      if (!Number.isInteger(value)) return [wrongType(path, value, "integer")];
+      if (format === "int32" && Math.abs(value as number) > int32Max)
+        return [invalid(path, value, `${path} in body must be a 32-bit integer`)];
+      return Number.isSafeInteger(value) ? [] : [invalid(path, value, `${path} in body is too large`)];
     case "number":
       return typeof value === "number" ? [] : [wrongType(path, value, "number")];
     case "boolean":

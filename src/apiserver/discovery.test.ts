@@ -140,6 +140,13 @@ test("a field called description keeps its schema, and quantities are told from 
   );
 });
 
+test("integers say how large they may be", () => {
+  const pod = schemaNamed("io.k8s.api.core.v1.PodSpec").properties!;
+  expect(pod["terminationGracePeriodSeconds"]?.format).toBe("int64");
+  expect(pod["priority"]?.format).toBe("int32");
+  expect(schemaNamed("io.k8s.api.discovery.v1.EndpointPort").properties!["port"]?.format).toBe("int32");
+});
+
 test("a table carries cells and, as asked, objects", () => {
   const kind = allKinds.find(({ kind }) => kind === "ConfigMap")!;
   const object = {

@@ -63,7 +63,7 @@ test.each([
   ],
   [{ type: "LoadBalancer", clusterIP: "10.96.0.7", ports: [] }, "10.96.0.7", "<pending>", "<none>"],
   [{ type: "ExternalName", externalName: "example.com" }, "<none>", "example.com", "<none>"],
-])("service %p prints its addresses and ports", (spec, clusterIp, externalIp, ports) => {
+])("service %# prints its addresses and ports", (spec, clusterIp, externalIp, ports) => {
   expect(cells("Service", { spec })).toMatchObject({
     "Cluster-IP": clusterIp,
     "External-IP": externalIp,

@@ -101,6 +101,7 @@ test.each<[string, string, object, string[]]>([
     workload({ template: template({}, { restartPolicy: "Never" }) }),
     ["spec.template.spec.restartPolicy: NotSupported"],
   ],
+  ["more replicas than 32 bits hold", "Deployment", workload({ replicas: 2 ** 31 }), ["spec.replicas: Invalid"]],
   ["negative replicas", "Deployment", workload({ replicas: -1 }), ["spec.replicas: Invalid"]],
   [
     "an update that may do nothing",
