@@ -1,6 +1,6 @@
 // What a person at a terminal sees: the real kubectl against the API server alone. Skipped where kubectl is not installed.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -48,6 +48,9 @@ kind: VirtualService
 metadata: {name: web}
 spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
 `;
+
+/** Each test starts kubectl several times; on a busy machine that takes its time. */
+setDefaultTimeout(60_000);
 
 let folder: string;
 let server: ApiServer;
