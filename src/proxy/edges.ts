@@ -2,7 +2,14 @@
 
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Chain, ChainOwner, ConnectionInfo } from "./chain.ts";
-import { type ClusterSlot, type Endpoint, unknownService, unknownWorkload, type WorkloadIdentity } from "./cluster.ts";
+import {
+  type ClusterSlot,
+  type Endpoint,
+  type ServiceIdentity,
+  unknownService,
+  unknownWorkload,
+  type WorkloadIdentity,
+} from "./cluster.ts";
 import { EdgeStats } from "./telemetry.ts";
 
 /** Peers told apart per inbound chain; more share one "unknown". */

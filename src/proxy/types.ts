@@ -46,14 +46,14 @@ export interface ProxyOptions {
   /** `namespaces`: intercepted connections arrive on wildcard sockets; `ports`: every listener is bound as it says. */
   bindMode: { nodeIp: string; mode: "namespaces" | "ports" };
   xds: XdsConnection;
-  /** Port 0 takes any free port; `Proxy.adminPort` says which. */
+  /** Port 0 takes any free port; `RunningProxy.adminPort` says which. */
   admin: { host: string; port: number };
   clock: Clock;
   random: Random;
   log: Log;
 }
 
-export interface Proxy {
+export interface RunningProxy {
   readonly adminPort: number;
   /** Stops accepting, lets requests in flight finish for at most the drain time, then closes everything. */
   close(): Promise<void>;

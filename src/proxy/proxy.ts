@@ -1,0 +1,92 @@
+// One proxy process: a node's proxy with its virtual sidecars, or one gateway. Starts, serves, drains.
+
+import { messageOf } from "../kernel/errors.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import { socketErrors } from "../wire/socket.ts";
+import { createAccessLog } from "./access_log.ts";
+import { startAdmin } from "./admin.ts";
+import type { ConnectionInfo, Runtime } from "./chain.ts";
+import { InboundRegistry } from "./inbound.ts";
+import { boundSockets, NodeProxy } from "./node_proxy.ts";
+import { Sockets, type WantedSocket } from "./sockets.ts";
+import { Sweeper } from "./sweep.ts";
+import type { ProxyOptions, RunningProxy } from "./types.ts";
+import { XdsNode } from "./xds_node.ts";
+
+/** Envoy's drain time. */
+const drainMaxMs = 45_000;
+const drainPollMs = 50;
+
+/** What differs between the two roles. */
+interface Role {
+  isReady(): boolean;
+  nodes(): { name: string; node: XdsNode }[];
+  isVirtual(connection: ConnectionInfo): boolean;
+  close(): void;
+}
+
+/** Resolves when the admin server listens; listeners follow as xDS tells them. */
+export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
+  const { clock, log, xds, admin } = options;
+  socketErrors.report = (error) => log.warn("connection lost", { error: messageOf(error) });
+  const sweeper = new Sweeper(clock);
+  const metrics = new Metrics();
+  const sockets = new Sockets(log);
+  const runtime: Runtime = {
+    clock,
+    random: options.random,
+    log,
+    metrics,
+    sweeper,
+    inbound: new InboundRegistry(),
+    isVirtual: (connection) => role.isVirtual(connection),
+    draining: false,
+  };
+  const accessLog = createAccessLog((text) => process.stdout.write(text));
+  const deps = { runtime, accessLog };
+  const role: Role = options.role === "node" ? nodeRole(options, sockets, deps) : routerRole(options, sockets, deps);
+  const pages = startAdmin({ ...admin, metrics, isReady: role.isReady, nodes: role.nodes });
+  return {
+    adminPort: pages.port,
+    async close() {
+      runtime.draining = true;
+      sockets.close();
+      const deadlineMs = clock.monotonicMs() + drainMaxMs;
+      while (sockets.open > 0 && clock.monotonicMs() < deadlineMs) await clock.sleep(drainPollMs);
+      role.close();
+      xds.close();
+      sweeper.close();
+      await pages.stop();
+    },
+  };
+}
+
+type Deps = { runtime: Runtime; accessLog: ReturnType<typeof createAccessLog> };
+
+function nodeRole({ nodeId, bindMode, xds }: ProxyOptions, sockets: Sockets, deps: Deps): Role {
+  const proxy = new NodeProxy({ nodeId, nodeIp: bindMode.nodeIp, xds, sockets }, deps);
+  return {
+    isReady: () => proxy.isReady,
+    nodes: () => [{ name: nodeId, node: proxy.own }, ...proxy.sidecars()],
+    isVirtual: (connection) => bindMode.mode === "ports" || proxy.isVirtual(connection),
+    close: () => proxy.close(),
+  };
+}
+
+function routerRole({ nodeId, xds }: ProxyOptions, sockets: Sockets, deps: Deps): Role {
+  const { runtime } = deps;
+  const node: XdsNode = new XdsNode(xds.open(nodeId), nodeId, true, { ...deps, onListeners: () => sync() });
+  const sync = () => {
+    const wanted = new Map<string, WantedSocket>();
+    boundSockets(node, runtime, wanted);
+    sockets.sync(wanted);
+  };
+  runtime.sweeper.add({ onTick: () => sockets.retry() });
+  return {
+    isReady: () => node.isReady,
+    nodes: () => [{ name: nodeId, node }],
+    // A gateway has no original destination to pass through to.
+    isVirtual: () => true,
+    close: () => node.close(),
+  };
+}

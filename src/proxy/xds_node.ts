@@ -1,0 +1,384 @@
+// The configuration of one xDS node (a virtual sidecar, a gateway, a node's own listeners): subscribes, compiles, swaps.
+// A change is compiled whole before anything of it goes live; what goes live does so in one turn of the event loop.
+
+import type { Cluster as ClusterMessage } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
+import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
+import type { Cancel } from "../kernel/clock.ts";
+import { type NamedResource, type Subscription, typeUrls, type XdsSource } from "../xds/types.ts";
+import type { AccessLog } from "./access_log.ts";
+import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
+import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
+import { type CompiledCluster, compileCluster, compileEndpoints, tunnelSecrets } from "./compile_cluster.ts";
+import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
+import { compileRoutes } from "./compile_route.ts";
+import type { RouteTable } from "./route.ts";
+import { clientContextDefaults, SecretStore } from "./secrets.ts";
+
+/** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */
+const warmingMaxMs = 5_000;
+
+interface KnownCluster extends CompiledCluster {
+  message: ClusterMessage;
+  /** Of a STATIC cluster. */
+  endpoints: Endpoint[] | undefined;
+}
+interface KnownListener {
+  message: ListenerMessage;
+  compiled: CompiledListener;
+  /** Route configurations it takes from RDS. */
+  routeNames: ReadonlySet<string>;
+}
+interface KnownTable {
+  message: RouteConfiguration;
+  table: RouteTable;
+}
+
+export interface XdsNodeDeps {
+  runtime: Runtime;
+  accessLog: AccessLog;
+  /** Live listeners have changed. */
+  onListeners(): void;
+}
+
+export class XdsNode {
+  readonly nodeId: string;
+  readonly owner: ChainOwner;
+  readonly secrets = new SecretStore();
+  /** Live listeners by name. */
+  readonly listeners = new Map<string, CompiledListener>();
+  readonly clusters = new Map<string, ClusterSlot>();
+  readonly routes = new Map<string, RouteSlot>();
+  readonly #deps: XdsNodeDeps;
+  readonly #source: XdsSource;
+  readonly #subscriptions: { route: Subscription; endpoint: Subscription; secret: Subscription };
+  readonly #tunnelContext: () => object | undefined;
+  readonly #chains = new Map<string, ChainSlot>();
+  readonly #stats = new Map<string, InboundStats>();
+  #knownClusters = new Map<string, KnownCluster>();
+  #knownListeners = new Map<string, KnownListener>();
+  #knownTables = new Map<string, KnownTable>();
+  #assignments = new Map<string, ClusterLoadAssignment>();
+  /** Compiled, but what they refer to is not there yet. */
+  readonly #waitingTables = new Map<string, RouteTable>();
+  readonly #waitingListeners = new Map<string, CompiledListener>();
+  readonly #registered = new Map<string, InboundTarget>();
+  #byAddress = new Map<string, CompiledListener>();
+  #workload: string | undefined;
+  readonly #certified: boolean;
+  #cancelWarming: Cancel | undefined;
+
+  /** `certified`: it has an identity of its own, so it asks for the tunnel's certificate from the start. */
+  constructor(source: XdsSource, nodeId: string, certified: boolean, deps: XdsNodeDeps) {
+    this.nodeId = nodeId;
+    this.#source = source;
+    this.#deps = deps;
+    this.owner = { nodeId, identity: unknownWorkload, stats: undefined };
+    this.#tunnelContext = this.secrets.context({ ...clientContextDefaults, ...tunnelSecrets });
+    this.#certified = certified;
+    const names = certified ? Object.values(tunnelSecrets) : [];
+    this.#subscriptions = {
+      secret: source.subscribe(typeUrls.secret, names, (resources) => this.#onSecrets(resources)),
+      endpoint: source.subscribe(typeUrls.endpoint, [], (resources) => this.#onEndpoints(resources)),
+      route: source.subscribe(typeUrls.route, [], (resources) => this.#onRoutes(resources)),
+    };
+    source.subscribe(typeUrls.cluster, "*", (resources) => this.#onClusters(resources));
+    source.subscribe(typeUrls.listener, "*", (resources) => this.#onListeners(resources));
+  }
+
+  /** At least one listener serves. */
+  get isReady(): boolean {
+    return this.listeners.size > 0;
+  }
+
+  /** The outbound listener for a destination: the exact address, else the wildcard of its port. */
+  outboundListener(host: string, port: number): CompiledListener | undefined {
+    return this.#byAddress.get(`${host}:${port}`) ?? this.#byAddress.get(`0.0.0.0:${port}`);
+  }
+
+  /** The chain behind a CONNECT target: by the endpoint's own address, else by container port. */
+  tunnelChain(host: string, port: number): ChainSlot | undefined {
+    const target = this.#registered.get(`${host}:${port}`);
+    if (target) return target.slot;
+    const inbound = this.listeners.get("virtualInbound");
+    if (inbound?.host !== host) return undefined;
+    return inbound.chains.find(({ destinationPort }) => destinationPort === port)?.slot;
+  }
+
+  /** Route configurations as xDS told them, for the admin pages. */
+  routeMessages(): { schema: typeof RouteConfigurationSchema; message: RouteConfiguration }[] {
+    return [...this.#knownTables.values()].map(({ message }) => ({ schema: RouteConfigurationSchema, message }));
+  }
+
+  close(): void {
+    this.#cancelWarming?.();
+    this.#source.close();
+    for (const [address, target] of this.#registered) this.#deps.runtime.inbound.delete(address, target);
+    for (const slot of this.#chains.values()) slot.current = undefined;
+    for (const slot of this.clusters.values()) {
+      slot.current = undefined;
+      slot.setEndpoints([]);
+    }
+    this.listeners.clear();
+    this.#byAddress.clear();
+  }
+
+  // ---- what xDS tells ----
+
+  #onClusters(resources: readonly NamedResource[]): void {
+    const next = new Map<string, KnownCluster>();
+    for (const { name, message: any } of resources) {
+      const message = any as ClusterMessage;
+      const known = this.#knownClusters.get(name);
+      next.set(name, known?.message === message ? known : this.#compileCluster(message));
+    }
+    for (const name of this.#knownClusters.keys()) if (!next.has(name)) this.#dropCluster(name);
+    this.#knownClusters = next;
+    for (const [name, known] of next) this.#applyCluster(this.#cluster(name), known);
+    const edsNames = [...next.values()].flatMap(({ cluster }) => cluster.edsName ?? []);
+    this.#subscriptions.endpoint.setNames([...new Set(edsNames)]);
+    this.#wantSecrets();
+    this.#settle();
+  }
+
+  #compileCluster(message: ClusterMessage): KnownCluster {
+    const compiled = compileCluster(message, this.secrets);
+    const { cluster, inline } = compiled;
+    const isStatic = cluster.edsName === undefined && cluster.policy !== "ORIGINAL_DST";
+    const endpoints = inline ? compileEndpoints(inline, cluster, this.#tunnelContext) : isStatic ? [] : undefined;
+    return { ...compiled, message, endpoints };
+  }
+
+  #applyCluster(slot: ClusterSlot, { cluster, endpoints }: KnownCluster): void {
+    if (slot.current === cluster) return;
+    slot.current = cluster;
+    forgetStats(slot);
+    if (endpoints) slot.setEndpoints(endpoints);
+    else if (cluster.edsName === undefined) slot.warm = true;
+    else {
+      const assignment = this.#assignments.get(cluster.edsName);
+      if (assignment) slot.setEndpoints(compileEndpoints(assignment, cluster, this.#tunnelContext));
+    }
+  }
+
+  #dropCluster(name: string): void {
+    const slot = this.#cluster(name);
+    slot.current = undefined;
+    slot.setEndpoints([]);
+    slot.warm = false;
+  }
+
+  #onEndpoints(resources: readonly NamedResource[]): void {
+    const next = new Map(resources.map(({ name, message }) => [name, message as ClusterLoadAssignment]));
+    const changes: [ClusterSlot, Endpoint[]][] = [];
+    for (const [name, { cluster }] of this.#knownClusters) {
+      if (cluster.edsName === undefined) continue;
+      const slot = this.#cluster(name);
+      const assignment = next.get(cluster.edsName);
+      if (assignment === undefined || (slot.warm && assignment === this.#assignments.get(cluster.edsName))) continue;
+      changes.push([slot, compileEndpoints(assignment, cluster, this.#tunnelContext)]);
+    }
+    this.#assignments = next;
+    for (const [slot, endpoints] of changes) slot.setEndpoints(endpoints);
+    this.#settle();
+  }
+
+  #onRoutes(resources: readonly NamedResource[]): void {
+    const next = new Map<string, KnownTable>();
+    for (const { name, message: any } of resources) {
+      const message = any as RouteConfiguration;
+      const known = this.#knownTables.get(name);
+      const table = known?.message === message ? known.table : this.#compileRoutes(message);
+      next.set(name, { message, table });
+    }
+    this.#knownTables = next;
+    for (const [name, { table }] of next)
+      if (this.#routeSlot(name).current === table) this.#waitingTables.delete(name);
+      else this.#waitingTables.set(name, table);
+    this.#settle();
+  }
+
+  #onListeners(resources: readonly NamedResource[]): void {
+    const next = new Map<string, KnownListener>();
+    for (const { name, message: any } of resources) {
+      const message = any as ListenerMessage;
+      const known = this.#knownListeners.get(name);
+      next.set(name, known?.message === message ? known : this.#compileListener(message));
+    }
+    let removed = false;
+    for (const [name, known] of this.#knownListeners)
+      if (!next.has(name)) {
+        removed = true;
+        this.#waitingListeners.delete(name);
+        this.listeners.delete(name);
+        for (const { slot } of chainsOf(known.compiled)) slot.current = undefined;
+      }
+    this.#knownListeners = next;
+    for (const [name, { compiled }] of next)
+      if (this.listeners.get(name) !== compiled) this.#waitingListeners.set(name, compiled);
+    this.#subscriptions.route.setNames([...new Set([...next.values()].flatMap(({ routeNames }) => [...routeNames]))]);
+    this.#workload = [...next.values()].find(({ compiled }) => compiled.workload !== undefined)?.compiled.workload;
+    this.#identify();
+    this.#wantSecrets();
+    this.#settle(removed);
+  }
+
+  #onSecrets(resources: readonly NamedResource[]): void {
+    this.secrets.replace(resources.map(({ message }) => message as Secret));
+    this.#identify();
+  }
+
+  // ---- compiling ----
+
+  #compileRoutes(message: RouteConfiguration): RouteTable {
+    return compileRoutes(message, { slot: (name) => this.#cluster(name) });
+  }
+
+  #compileListener(message: ListenerMessage): KnownListener {
+    const { runtime, accessLog } = this.#deps;
+    const routeNames = new Set<string>();
+    const context: ListenerContext = {
+      clock: runtime.clock,
+      random: runtime.random,
+      owner: this.owner,
+      secrets: this.secrets,
+      accessLog,
+      cluster: (name) => this.#cluster(name),
+      routes: (name) => {
+        routeNames.add(name);
+        return this.#routeSlot(name);
+      },
+      inlineRoutes: (config, key) => ({ name: key, current: this.#compileRoutes(config) }),
+      chainSlot: (key) => getOrAdd(this.#chains, key, () => ({ current: undefined })),
+      stats: (key) => getOrAdd(this.#stats, key, () => ({ byPeer: new Map() })),
+    };
+    return { message, compiled: compileListener(message, context), routeNames };
+  }
+
+  #cluster(name: string): ClusterSlot {
+    return getOrAdd(this.clusters, name, () => new ClusterSlot(name));
+  }
+  #routeSlot(name: string): RouteSlot {
+    return getOrAdd(this.routes, name, () => ({ name, current: undefined }));
+  }
+
+  #wantSecrets(): void {
+    const names = new Set<string>(this.#certified ? Object.values(tunnelSecrets) : []);
+    for (const { secretNames } of this.#knownClusters.values()) for (const name of secretNames) names.add(name);
+    for (const { compiled } of this.#knownListeners.values())
+      for (const { tls } of chainsOf(compiled)) for (const name of tls?.secretNames ?? []) names.add(name);
+    this.#subscriptions.secret.setNames([...names]);
+  }
+
+  /** Who this node is: what its listeners say, and what its certificate proves. */
+  #identify(): void {
+    const principal = this.secrets.spiffeId(tunnelSecrets.certificate) ?? "unknown";
+    const identity =
+      this.#workload === undefined ? { ...unknownWorkload, principal } : parseWorkload(this.#workload, principal);
+    if (JSON.stringify(identity) === JSON.stringify(this.owner.identity)) return;
+    this.owner.identity = identity;
+    this.owner.stats = undefined;
+    for (const slot of this.clusters.values()) forgetStats(slot);
+  }
+
+  // ---- going live ----
+
+  /** Brings to life whatever has all it refers to: tables first, then the listeners that use them. */
+  #settle(changed = false): void {
+    for (const [name, table] of this.#waitingTables)
+      if (table.clusters.every((slot) => slot.current === undefined || slot.warm)) this.#serveTable(name, table);
+    let served = changed;
+    for (const [name, listener] of this.#waitingListeners)
+      if (chainsOf(listener).every(({ chain }) => chain?.kind !== "http" || chain.routes.current !== undefined)) {
+        this.#serveListener(name, listener);
+        served = true;
+      }
+    this.#watchWarming();
+    this.#register();
+    if (served) this.#publish();
+  }
+
+  #watchWarming(): void {
+    const isWaiting = this.#waitingTables.size + this.#waitingListeners.size > 0;
+    if (!isWaiting) {
+      this.#cancelWarming?.();
+      this.#cancelWarming = undefined;
+    } else this.#cancelWarming ??= this.#deps.runtime.clock.after(warmingMaxMs, () => this.#stopWaiting());
+  }
+
+  #stopWaiting(): void {
+    this.#cancelWarming = undefined;
+    const waiting = [...this.#waitingTables.keys(), ...this.#waitingListeners.keys()].join(", ");
+    this.#deps.runtime.log.warn("served before everything it refers to arrived", { node: this.nodeId, waiting });
+    for (const [name, table] of this.#waitingTables) this.#serveTable(name, table);
+    for (const [name, listener] of this.#waitingListeners) this.#serveListener(name, listener);
+    this.#register();
+    this.#publish();
+  }
+
+  #serveTable(name: string, table: RouteTable): void {
+    this.#routeSlot(name).current = table;
+    this.#waitingTables.delete(name);
+  }
+
+  #serveListener(name: string, listener: CompiledListener): void {
+    const before = this.listeners.get(name);
+    const kept = new Set(chainsOf(listener).map(({ slot }) => slot));
+    for (const { slot } of before ? chainsOf(before) : []) if (!kept.has(slot)) slot.current = undefined;
+    for (const { slot, chain } of chainsOf(listener)) slot.current = chain;
+    this.listeners.set(name, listener);
+    this.#waitingListeners.delete(name);
+  }
+
+  #publish(): void {
+    this.#byAddress = new Map();
+    for (const listener of this.listeners.values())
+      if (listener.direction === "outbound") this.#byAddress.set(`${listener.host}:${listener.port}`, listener);
+    this.#deps.onListeners();
+  }
+
+  /** Tells neighbours in this process which chain answers at which endpoint address. */
+  #register(): void {
+    const { inbound } = this.#deps.runtime;
+    const next = new Map<string, ChainSlot>();
+    for (const { slot } of this.listeners.get("virtualInbound")?.chains ?? [])
+      for (const { address } of inboundSlot(slot.current)?.all ?? []) next.set(address, slot);
+    for (const [address, target] of this.#registered)
+      if (next.get(address) !== target.slot) {
+        inbound.delete(address, target);
+        this.#registered.delete(address);
+      }
+    for (const [address, slot] of next)
+      if (!this.#registered.has(address)) {
+        const target = { slot, owner: this.owner };
+        this.#registered.set(address, target);
+        inbound.set(address, target);
+      }
+  }
+}
+
+function getOrAdd<V>(map: Map<string, V>, key: string, create: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = create();
+    map.set(key, value);
+  }
+  return value;
+}
+
+const chainsOf = ({ chains, fallback }: CompiledListener) => (fallback ? [...chains, fallback] : chains);
+
+/** The cluster behind an inbound chain: the workload's own port. */
+const inboundSlot = (chain: Chain | undefined): ClusterSlot | undefined =>
+  chain?.kind === "http" ? chain.routes.current?.clusters[0] : chain?.targets[0];
+
+/** Series are looked up again with the new labels. */
+function forgetStats(slot: ClusterSlot): void {
+  slot.stats = undefined;
+  for (const endpoint of slot.all) {
+    endpoint.stats = undefined;
+    endpoint.neighbourStats = undefined;
+  }
+}
