@@ -5,13 +5,16 @@ import { stderrLog } from "../kernel/log.ts";
 import { loadConfig } from "./config.ts";
 import { emitEvent } from "./events.ts";
 
-/** Aborts on SIGTERM, SIGINT, or when standard input closes: the parent holds the other end and may be killed without a word. */
-function endOfLife(): AbortSignal {
+/**
+ * Aborts on SIGTERM, SIGINT, or when standard input closes: the parent holds the other end and may be killed without a word.
+ * A gateway is a pod: its input is empty from the start, and its kubelet sees to its end.
+ */
+function endOfLife(watchInput = true): AbortSignal {
   const abort = new AbortController();
   const end = () => abort.abort();
   process.on("SIGTERM", end);
   process.on("SIGINT", end);
-  process.stdin.on("end", end).on("error", end).resume();
+  if (watchInput) process.stdin.on("end", end).on("error", end).resume();
   return abort.signal;
 }
 
@@ -35,7 +38,7 @@ export async function runInner(verb: string, args: readonly string[]): Promise<v
         await (await import("./proxies.ts")).runNodeProxy(config, name, log, endOfLife());
         break;
       case "gateway":
-        await (await import("./proxies.ts")).runGateway(config, log, endOfLife());
+        await (await import("./proxies.ts")).runGateway(config, log, endOfLife(false));
         break;
     }
     process.exit(0);

@@ -39,9 +39,8 @@ export function dispatch(table: DispatchTable, remote: string, local: string, po
   if (called) {
     if (!called.sidecar) return { kind: "passthrough", node: table.own };
     if (!called.sidecar.isReady) return { kind: "wait" };
-    const listener = called.sidecar.listeners.get("virtualInbound");
-    const hasChain = listener?.chains.some(({ destinationPort }) => destinationPort === port) || listener?.fallback;
-    if (listener && hasChain) return { kind: "listener", node: called.sidecar, listener };
+    const listener = called.sidecar.inboundListener(local, port);
+    if (listener) return { kind: "listener", node: called.sidecar, listener };
     return { kind: "passthrough", node: table.own };
   }
   const listener = table.own.outboundListener(local, port);

@@ -208,7 +208,7 @@ export class NodeProxy implements Swept {
       boundSockets(node, this.#runtime, wanted);
       for (const listener of node.listeners.values()) {
         if (listener.bindToPort) continue;
-        if (listener.direction === "outbound") wildcard(listener.port);
+        if (listener.direction === "outbound" || listener.isTunnel) wildcard(listener.port);
         else for (const { destinationPort } of listener.chains) if (destinationPort) wildcard(destinationPort);
       }
     }

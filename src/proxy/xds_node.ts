@@ -98,6 +98,15 @@ export class XdsNode {
     return this.#byAddress.get(`${host}:${port}`) ?? this.#byAddress.get(`0.0.0.0:${port}`);
   }
 
+  /** For a connection to the workload itself: the listener of exactly this address (the tunnel), else virtualInbound with a chain for the port. */
+  inboundListener(host: string, port: number): CompiledListener | undefined {
+    for (const listener of this.listeners.values())
+      if (listener.direction === "inbound" && listener.port === port && listener.host === host) return listener;
+    const virtual = this.listeners.get("virtualInbound");
+    const hasChain = virtual?.chains.some(({ destinationPort }) => destinationPort === port) || virtual?.fallback;
+    return hasChain ? virtual : undefined;
+  }
+
   /** The chain behind a CONNECT target: by the endpoint's own address, else by container port. */
   tunnelChain(host: string, port: number): ChainSlot | undefined {
     const target = this.#registered.get(`${host}:${port}`);
