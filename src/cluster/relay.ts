@@ -8,12 +8,18 @@ export type Target = { unix: string } | { hostname: string; port: number };
 const connectionsMax = 4_096;
 const observer: RelayObserver = { onBytes() {}, onRelayClosed() {} };
 
-/** Waits for the second leg; what the first sends meanwhile stays in the kernel, because it is paused. */
+/** Waits for the second leg. It is paused, so what the client sends stays in the kernel, but for one read that may be under way. */
 class Waiting implements SocketOwner {
-  onData(): void {}
-  onDrain(): void {}
-  onEnd(): void {}
+  early: Buffer | undefined;
   closed = false;
+  ended = false;
+  onData(chunk: Buffer): void {
+    this.early = this.early ? Buffer.concat([this.early, chunk]) : Buffer.from(chunk);
+  }
+  onDrain(): void {}
+  onEnd(): void {
+    this.ended = true;
+  }
   onClose(): void {
     this.closed = true;
   }
@@ -37,7 +43,8 @@ export function startRelay(from: Target, to: () => Target | undefined): RelaySer
       onOpen(socket: OwnedSocket) {
         if (waiting.closed) return void socket.end();
         const writers = { first: new SocketWriter(first), second: new SocketWriter(socket) };
-        relay(first, socket, writers, {}, { ...observer, onRelayClosed: () => void open-- });
+        relay(first, socket, writers, { first: waiting.early }, { ...observer, onRelayClosed: () => void open-- });
+        if (waiting.ended) first.data.onEnd();
       },
       onConnectError() {
         open--;

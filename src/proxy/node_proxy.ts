@@ -38,9 +38,10 @@ export function acceptOn(
   socket: OwnedSocket,
   runtime: Runtime,
   onClosed: () => void,
+  early?: Buffer,
 ): void {
   const destination = { listener, tunnelChain: (host: string, port: number) => node.tunnelChain(host, port) };
-  new Acceptance(socket, destination, connectionInfo(socket), runtime, undefined, onClosed);
+  new Acceptance(socket, destination, connectionInfo(socket), runtime, early, onClosed);
 }
 
 /** Sockets for the listeners of `node` that are bound as they say. */
@@ -95,12 +96,13 @@ function passthroughChain(node: XdsNode): ChainSlot {
   return { current: chain };
 }
 
-/** A connection that waits for its pod to become known; nothing is read from it meanwhile. */
+/** A connection that waits for its pod to become known. It is paused; one read may be under way all the same. */
 class Parked implements SocketOwner {
   readonly socket: OwnedSocket;
   readonly onClosed: () => void;
   readonly sinceMs: number;
   readonly #forget: (parked: Parked) => void;
+  early: Buffer | undefined;
 
   constructor(socket: OwnedSocket, sinceMs: number, onClosed: () => void, forget: (parked: Parked) => void) {
     this.socket = socket;
@@ -110,7 +112,9 @@ class Parked implements SocketOwner {
     socket.data = this;
     socket.pause();
   }
-  onData(): void {}
+  onData(chunk: Buffer): void {
+    this.early = this.early ? Buffer.concat([this.early, chunk]) : Buffer.from(chunk);
+  }
   onDrain(): void {}
   onEnd(): void {}
   onClose(): void {
@@ -239,12 +243,17 @@ export class NodeProxy implements Swept {
     this.#parked.delete(parked);
     parked.socket.data = nobody;
     parked.socket.resume();
-    this.#carryOut(decision, parked.socket, parked.onClosed);
+    this.#carryOut(decision, parked.socket, parked.onClosed, parked.early);
   }
 
-  #carryOut(decision: Exclude<Dispatch, { kind: "wait" }>, socket: OwnedSocket, onClosed: () => void): void {
+  #carryOut(
+    decision: Exclude<Dispatch, { kind: "wait" }>,
+    socket: OwnedSocket,
+    onClosed: () => void,
+    early?: Buffer,
+  ): void {
     if (decision.kind === "listener")
-      return acceptOn(decision.node, decision.listener, socket, this.#runtime, onClosed);
+      return acceptOn(decision.node, decision.listener, socket, this.#runtime, onClosed, early);
     if (decision.kind === "refuse") {
       onClosed();
       socket.terminate();
@@ -255,7 +264,7 @@ export class NodeProxy implements Swept {
       slot = passthroughChain(decision.node);
       this.#passthrough.set(decision.node, slot);
     }
-    startChain(socket, slot, connectionInfo(socket), this.#runtime, undefined, onClosed);
+    startChain(socket, slot, connectionInfo(socket), this.#runtime, early, onClosed);
   }
 
   onTick(nowMs: number): void {
