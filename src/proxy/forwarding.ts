@@ -294,13 +294,13 @@ export class Forwarding implements UpstreamUser, DialListener {
     return true;
   }
   onResponseBody(chunk: Buffer, from: number, to: number): void {
-    if (!this.#owner.onBody(chunk, from, to)) this.#upstream?.socket.pause();
+    if (!this.#owner.onBody(chunk, from, to)) this.#upstream?.pause();
   }
   onResponseFlush(): void {
     this.#owner.flush();
   }
   resumeResponse(): void {
-    this.#upstream?.socket.resume();
+    this.#upstream?.resume();
   }
   onResponseEnd(): void {
     const upstream = this.#upstream!;

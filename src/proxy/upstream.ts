@@ -46,6 +46,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   #framing: Framing = "none";
   #remaining = 0;
   #keepAlive = true;
+  #paused = false;
   readonly #head = new Head();
   readonly #partial = new HeadAccumulator();
   #chunked: ChunkedScanner | undefined;
@@ -75,6 +76,18 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.#keepAlive = true;
   }
 
+  /** Back-pressure: the client cannot take more of the answer for now. */
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.socket.pause();
+  }
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.socket.resume();
+  }
+
   /** The exchange is over and both messages are complete: back to the pool, or closed. */
   release(): void {
     this.#user = undefined;
@@ -92,6 +105,8 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
       this.close();
       return;
     }
+    // The client may have been full at the answer's last byte; the next answer is another client's.
+    this.resume();
     this.#idleSinceMs = this.#runtime.sweeper.nowMs;
     endpoint.idle.push(this);
   }
