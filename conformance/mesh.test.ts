@@ -83,25 +83,30 @@ test("changing weights under load takes effect in under 100 ms without a failed 
       "video",
       "--watch-only",
       "-o",
-      "name",
+      "jsonpath={.spec.http[0].route[0].weight}\n",
     ],
     { stdout: "pipe", stderr: "ignore" },
   );
-  const changes = watch.stdout.getReader();
+  // When the API server's watch last told the weight of v1.
+  let told = { weight: "", atMs: 0 };
+  const listening = (async () => {
+    for await (const chunk of watch.stdout)
+      told = { weight: Buffer.from(chunk).toString().trim().split("\n").at(-1)!, atMs: performance.now() };
+  })();
   await Bun.sleep(500);
   for (let round = 0; round < 10; round++) {
     const wanted = round % 2 === 0 ? "v2" : "v1";
-    const changed = changes.read().then(() => performance.now());
     const applied = routes([{ route: [to("v1", wanted === "v1" ? 100 : 0), to("v2", wanted === "v2" ? 100 : 0)] }]);
     let seenMs = 0;
     while (seenMs === 0) if ((await version()) === wanted) seenMs = performance.now();
-    delays.push(Math.max(0, seenMs - (await changed)));
     await applied;
+    await until("the watch tells the change", 2_000, async () => told.weight === (wanted === "v1" ? "100" : "0"));
+    delays.push(Math.max(0, seenMs - told.atMs));
     const after = await distribution(64);
     expect(after).toEqual({ [wanted]: 64 });
   }
   watch.kill();
-  await watch.exited;
+  await Promise.all([watch.exited, listening]);
   const { sent, failures } = await load.stop();
   delays.sort((a, b) => a - b);
   console.log(

@@ -16,8 +16,8 @@ interface PodRow {
   ready: boolean;
   deleted: boolean;
 }
-async function pods(): Promise<PodRow[]> {
-  const list = JSON.parse(await testbed.kubectl("get", "pods", "-n", "video", "-o", "json"));
+async function pods(namespace = "video"): Promise<PodRow[]> {
+  const list = JSON.parse(await testbed.kubectl("get", "pods", "-n", namespace, "-o", "json"));
   return list.items.map((pod: Pod) => ({
     name: pod.metadata.name,
     node: pod.spec?.nodeName ?? "",
@@ -48,7 +48,13 @@ const ofTestbed = (verb: string, name: string) =>
 
 test("kill -9 of a worker's agent and pods: service goes on, pods are Running elsewhere in 10 s", async () => {
   const before = await pods();
-  const victim = before.find((pod) => pod.name.startsWith("cache"))?.node ?? "worker1";
+  // The gateway and the cache have one pod each, as in the original: their node's end is an outage, not a failover.
+  const single = new Set(
+    [...before.filter((pod) => pod.name.startsWith("cache")), ...(await pods("istio-system"))].map(({ node }) => node),
+  );
+  const victim = before.map(({ node }) => node).find((node) => !single.has(node))!;
+  expect(victim).toBeDefined();
+  // Every answer comes from a web pod: /healthz is not cached.
   const load = new Load(`${testbed.url}/healthz`, { workers: 4, pauseMs: 10, requestsMax: 20_000 });
   await Bun.sleep(300);
   const killedMs = performance.now();
@@ -71,7 +77,7 @@ test("kill -9 of a worker's agent and pods: service goes on, pods are Running el
   console.log(
     `  node ${victim} killed: replaced in ${(replacedMs / 1000).toFixed(1)} s, ${sent} requests, ${failures.length} failed ${failures.slice(0, 3)}`,
   );
-  expect(failures.length).toBeLessThanOrEqual(sent * 0.01);
+  expect(failures).toEqual([]);
   await until("the agent is restarted and the node Ready again", 20_000, async () =>
     / Ready /.test(await testbed.kubectl("get", "node", victim)),
   );
