@@ -52,6 +52,8 @@ export interface ClientTls {
   /** A node:tls SecureContext's native part; undefined while a secret is missing. */
   context(): object | undefined;
   serverName: string;
+  /** Tells settings apart: endpoints reached with other settings are other endpoints. */
+  key: string;
   /** How the server's certificate is checked once its chain is known good; undefined: not at all. */
   verify: { spiffeId: string } | { hostName: string } | undefined;
 }
@@ -63,6 +65,12 @@ export interface Transport {
   tls: ClientTls | undefined;
   /** Set: open a tunnel with CONNECT to this "ip:port" once connected. */
   connectTarget: string | undefined;
+}
+
+/** A request that waits for a connection. */
+export interface ConnectionWaiter {
+  /** One may be free, or may be opened now. */
+  onConnectionFree(): void;
 }
 
 /** A kept connection, as the pool sees it. */
@@ -82,8 +90,10 @@ export class Endpoint {
   workload: WorkloadIdentity;
   /** Requests (HTTP) or connections (TCP) in progress. */
   active = 0;
-  /** Open connections, idle ones included. */
+  /** Open connections, idle ones and those being opened included. */
   connections = 0;
+  /** Requests held back by the cluster's connectionsMax, oldest first; bounded by pendingRequestsMax. */
+  readonly waiting: ConnectionWaiter[] = [];
   /** Most recently used last. */
   readonly idle: IdleConnection[] = [];
   removed = false;
@@ -154,6 +164,7 @@ export class ClusterSlot {
   rotation = 0;
   requestsActive = 0;
   connectionsActive = 0;
+  pendingActive = 0;
   retriesActive = 0;
   /** For failures before an endpoint was picked. */
   stats: EdgeStats | undefined;

@@ -107,7 +107,8 @@ function compileClientTls(
   const secretNames = [certificate, roots].filter((name) => typeof name === "string");
   const build = secrets.context({ ...clientContextDefaults, certificate, roots });
   const verify = roots === undefined || context.sni === "" ? undefined : { hostName: context.sni };
-  return { tls: { context: build, serverName: context.sni, verify }, secretNames };
+  const key = JSON.stringify([context.sni, certificate, roots]);
+  return { tls: { context: build, serverName: context.sni, key, verify }, secretNames };
 }
 
 /** The endpoints of one assignment, for one cluster. */
@@ -135,13 +136,13 @@ function compileEndpoint(entry: LbEndpoint, cluster: Cluster, tunnelContext: () 
   const address = `${host}:${port}`;
   const tunnel = entry.metadata?.filterMetadata["meshbed.tunnel"];
   let transport: Transport = { host, port, tls: cluster.tls, connectTarget: undefined };
-  let key = `${address} ${cluster.tls?.serverName ?? ""}`;
+  let key = cluster.tls ? `${address} ${cluster.tls.key}` : address;
   if (tunnel) {
     const { address: via, identity } = tunnel;
     const parts = typeof via === "string" ? /^(.+):(\d+)$/.exec(via) : null;
     if (!parts || typeof identity !== "string")
       throw new MeshbedError("ENDPOINT_INVALID", `cluster ${cluster.name}: bad tunnel metadata on ${address}`);
-    const tls = { context: tunnelContext, serverName: "", verify: { spiffeId: identity } };
+    const tls = { context: tunnelContext, serverName: "", key: identity, verify: { spiffeId: identity } };
     transport = { host: parts[1]!, port: Number(parts[2]), tls, connectTarget: address };
     key = `${address} ${via} ${identity}`;
   }

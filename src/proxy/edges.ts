@@ -38,7 +38,9 @@ export function outboundEdge(
 
 /** Reported by the destination, for a connection from elsewhere. */
 export function inboundEdge(metrics: Metrics, chain: Chain, connection: ConnectionInfo): EdgeStats {
-  if (connection.edge !== undefined && connection.edgeOf === chain.stats) return connection.edge;
+  const { edge } = connection;
+  // The identity is another object once the workload's certificate or metadata has arrived.
+  if (edge !== undefined && connection.edgeOf === chain.stats && edge.destination === chain.owner.identity) return edge;
   const { identity, authenticated } = connection.peer;
   connection.edgeOf = chain.stats;
   connection.edge = peerEdge(metrics, chain, identity, authenticated);
@@ -47,11 +49,13 @@ export function inboundEdge(metrics: Metrics, chain: Chain, connection: Connecti
 
 /** Reported by the destination, for a caller in this very process. Nothing crossed a wire, but both sides are known for certain. */
 export function neighbourEdge(metrics: Metrics, chain: Chain, endpoint: Endpoint, source: ChainOwner): EdgeStats {
-  if (endpoint.neighbourStats === undefined || endpoint.neighbourOf !== chain.stats) {
+  const { neighbourStats: known } = endpoint;
+  const isCurrent = endpoint.neighbourOf === chain.stats && known?.destination === chain.owner.identity;
+  if (known === undefined || !isCurrent) {
     endpoint.neighbourOf = chain.stats;
     endpoint.neighbourStats = peerEdge(metrics, chain, source.identity, source.identity.principal !== "unknown");
   }
-  return endpoint.neighbourStats;
+  return endpoint.neighbourStats!;
 }
 
 function peerEdge(metrics: Metrics, chain: Chain, peer: WorkloadIdentity, authenticated: boolean): EdgeStats {
@@ -62,7 +66,7 @@ function peerEdge(metrics: Metrics, chain: Chain, peer: WorkloadIdentity, authen
     ? ""
     : `${source.workload};${source.namespace};${source.canonicalRevision};${source.principal};${authenticated}`;
   let stats = byPeer.get(key);
-  if (stats === undefined) {
+  if (stats === undefined || stats.destination !== chain.owner.identity) {
     stats = new EdgeStats(metrics, {
       reporter: "destination",
       source,

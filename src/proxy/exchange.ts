@@ -168,10 +168,12 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     }
     const { action } = route;
     if (action.kind === "direct") {
+      this.#addResponseRules(route);
       this.reply(action.status, action.body, "-");
       return;
     }
     if (action.kind === "redirect") {
+      this.#addResponseRules(route);
       this.reply(action.status, "", "-", `location: ${action.location(this.request)}\r\n`);
       return;
     }
@@ -183,8 +185,9 @@ export class Exchange implements FilterRequest, ForwardingOwner {
       return;
     }
     const { head } = this.request;
-    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head);
+    // Envoy's order: the weighted cluster's rules, then route, virtual host, table; what is said last wins.
     if (target.headers) addRules(this.requestEdits, target.headers, head);
+    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head);
     if (action.rewritePath) this.request.rewritePath(action.rewritePath(this.request.path));
     const host = target.hostRewrite ?? action.hostRewrite;
     if (host !== undefined) this.request.rewriteAuthority(host);
@@ -236,9 +239,12 @@ export class Exchange implements FilterRequest, ForwardingOwner {
   }
   #prepareResponse(head: Head): void {
     prepareResponse(this.#responseEdits, this.chain, this.#forwarding.serviceMs);
-    const route = this.#route!;
-    for (const rules of route.responseHeaders) addRules(this.#responseEdits, rules, head);
     if (this.#target!.responseHeaders) addRules(this.#responseEdits, this.#target!.responseHeaders, head);
+    for (const rules of this.#route!.responseHeaders) addRules(this.#responseEdits, rules, head);
+  }
+  /** For an answer made here: there is no head yet whose fields could be removed. */
+  #addResponseRules(route: Route): void {
+    for (const rules of route.responseHeaders) addRules(this.#responseEdits, rules, undefined);
   }
   onBody(chunk: Buffer, from: number, to: number): boolean {
     this.lastActiveMs = this.#runtime.sweeper.nowMs;

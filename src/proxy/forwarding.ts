@@ -7,7 +7,7 @@ import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_
 import type { OwnedSocket } from "../wire/socket.ts";
 import { pick } from "./balance.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
-import type { Cluster, ClusterSlot, Endpoint } from "./cluster.ts";
+import type { Cluster, ClusterSlot, ConnectionWaiter, Endpoint } from "./cluster.ts";
 import { Dial, type DialListener } from "./dial.ts";
 import { baggageOf } from "./edges.ts";
 import { setClientCertificate, writeRequestHead } from "./headers.ts";
@@ -16,7 +16,7 @@ import { resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
 import { backoffMs, type Failure, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
-import { UpstreamConnection, type UpstreamUser } from "./upstream.ts";
+import { countConnection, UpstreamConnection, type UpstreamUser, uncountConnection } from "./upstream.ts";
 
 /** The request this forwards. */
 export interface ForwardingOwner {
@@ -67,6 +67,7 @@ export class Forwarding implements UpstreamUser, DialListener {
   #toSlot: ClusterSlot | undefined;
   #upstream: UpstreamConnection | undefined;
   #dial: Dial | undefined;
+  #waiter: ConnectionWaiter | undefined;
   #sent = false;
   #tries = 0;
   #staleTries = 0;
@@ -193,20 +194,60 @@ export class Forwarding implements UpstreamUser, DialListener {
     const { clock } = this.#runtime;
     const perTryMs = this.#action!.retry?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
+    this.#connect(endpoint);
+  }
+
+  #connect(endpoint: Endpoint): void {
     const idle = this.#staleTries < staleTriesMax ? endpoint.idle.pop() : undefined;
     if (idle !== undefined) {
       this.#send(idle as UpstreamConnection);
       return;
     }
+    const { clock } = this.#runtime;
     const slot = this.#toSlot!;
     const cluster = slot.current ?? this.#cluster!;
-    if (slot.connectionsActive >= cluster.thresholds.connectionsMax) {
-      this.#overflow();
+    const { connectionsMax, pendingRequestsMax } = cluster.thresholds;
+    // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
+    if (slot.connectionsActive >= connectionsMax && endpoint.connections > 0) {
+      if (slot.pendingActive >= pendingRequestsMax) this.#overflow();
+      else this.#wait(endpoint, slot);
       return;
     }
     const { transport } = endpoint;
+    countConnection(endpoint, slot);
     const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#owner.chain.owner.identity);
     this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, clock, this);
+  }
+
+  #wait(endpoint: Endpoint, slot: ClusterSlot): void {
+    const waiter: ConnectionWaiter = {
+      onConnectionFree: () => {
+        slot.pendingActive--;
+        // Not from inside the exchange that has just given the connection back.
+        queueMicrotask(() => {
+          if (this.#waiter !== waiter) {
+            endpoint.waiting.shift()?.onConnectionFree();
+            return;
+          }
+          this.#waiter = undefined;
+          this.#connect(endpoint);
+          this.#owner.flush();
+        });
+      },
+    };
+    this.#waiter = waiter;
+    slot.pendingActive++;
+    endpoint.waiting.push(waiter);
+  }
+  #stopWaiting(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    this.#waiter = undefined;
+    const { waiting } = this.#toEndpoint!;
+    const index = waiting.indexOf(waiter);
+    if (index < 0) return;
+    waiting.splice(index, 1);
+    this.#toSlot!.pendingActive--;
   }
 
   onDialed(socket: OwnedSocket, rest: Buffer | undefined): void {
@@ -219,6 +260,7 @@ export class Forwarding implements UpstreamUser, DialListener {
   }
   onDialFailed(reason: string): void {
     this.#dial = undefined;
+    uncountConnection(this.#toEndpoint!, this.#toSlot!);
     this.#runtime.log.debug("connect failed", { endpoint: this.#toEndpoint!.address, reason });
     const timedOut = reason === "connection timeout";
     this.#lost("connect-failure", timedOut ? resetReason.timeout : resetReason.connectFailure);
@@ -402,8 +444,12 @@ export class Forwarding implements UpstreamUser, DialListener {
   #dropTry(): void {
     this.#tryTimer?.();
     this.#tryTimer = undefined;
-    this.#dial?.abort();
-    this.#dial = undefined;
+    if (this.#dial !== undefined) {
+      this.#dial.abort();
+      this.#dial = undefined;
+      uncountConnection(this.#toEndpoint!, this.#toSlot!);
+    }
+    this.#stopWaiting();
     this.#upstream?.abandon();
     this.#upstream = undefined;
     this.#uncount();

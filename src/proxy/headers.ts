@@ -57,10 +57,10 @@ export function prepareResponse(edits: HeaderEdits, chain: HttpChain, serviceMs:
 }
 
 /** Applies configured rules. Envoy's order: remove, then add. */
-export function addRules(edits: HeaderEdits, rules: HeaderRules, head: Head): void {
+export function addRules(edits: HeaderEdits, rules: HeaderRules, head: Head | undefined): void {
   for (const name of rules.remove) remove(edits, name);
   for (const { name, value, mode } of rules.add) {
-    if (mode === "absent" && head.get(name) !== undefined) continue;
+    if (mode === "absent" && (head?.get(name) !== undefined || edits.added.includes(`${name}: `))) continue;
     if (mode === "overwrite") remove(edits, name);
     edits.added += `${name}: ${value}\r\n`;
   }

@@ -9,7 +9,7 @@ import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
 import { joinSockets } from "./join.ts";
-import { localHead } from "./reply.ts";
+import { isBodiless, localHead } from "./reply.ts";
 import type { Swept } from "./sweep.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
@@ -106,6 +106,11 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       this.#begin(data);
       data = undefined;
       if (!this.#exchange.active && this.#rest) {
+        // A client that does not read its answers gets no further ones.
+        if (this.#writer.blocked) {
+          this.pauseRequest();
+          break;
+        }
         data = this.#rest;
         this.#rest = undefined;
       }
@@ -269,7 +274,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       close: !this.#keepAlive,
       headers,
     });
-    const bytes = Buffer.from(this.#exchange.isHead ? head : head + body);
+    const bytes = Buffer.from(this.#exchange.isHead || isBodiless(status) ? head : head + body);
     this.#writer.write(bytes, 0, bytes.length, false);
   }
 
@@ -281,13 +286,19 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     }
     this.#sinceMs = this.#runtime.sweeper.nowMs;
     if (this.#processing) return;
+    if (this.#writer.blocked) this.pauseRequest();
+    else this.#goOn();
+  }
+
+  /** The next request of a pipeline, or more from the client. */
+  #goOn(): void {
     const rest = this.#rest;
     this.#rest = undefined;
     if (rest) {
       this.#process(rest);
       this.flush();
     }
-    if (!this.#exchange.active) this.resumeRequest();
+    if (!this.#exchange.active && !this.#writer.blocked) this.resumeRequest();
   }
 
   reset(): void {
@@ -323,7 +334,9 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   }
 
   onDrain(): void {
-    if (this.#writer.flush()) this.#exchange.onDownstreamDrain();
+    if (!this.#writer.flush()) return;
+    if (this.#exchange.active) this.#exchange.onDownstreamDrain();
+    else if (this.#state === "open") this.#goOn();
   }
 
   // ---- the end of the connection ----
@@ -344,7 +357,9 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
 
   onTick(nowMs: number): void {
     if (this.#state === "lingering") {
-      if (nowMs - this.#sinceMs > lingerMs) this.#socket.terminate();
+      // The answer may still be on its way over a slow link: close, don't reset.
+      const waitMs = this.#writer.blocked ? this.#chain.streamIdleMs : lingerMs;
+      if (nowMs - this.#sinceMs > waitMs) this.#socket.end();
       return;
     }
     const exchange = this.#exchange;

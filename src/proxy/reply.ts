@@ -49,15 +49,18 @@ export function upstreamErrorBody(reason: string, retried: boolean): string {
 }
 
 /** The head of a local answer. `headers` are complete lines. */
+/** RFC 9110 §15.3.5, §15.4.5: these have no body. */
+export const isBodiless = (status: number): boolean => status === 204 || status === 304;
+
 export function localHead(
   status: number,
   body: string,
   options: { date: string; server: string | undefined; close: boolean; headers: string },
 ): string {
   const length = Buffer.byteLength(body);
-  const type = body === "" ? "" : "content-type: text/plain\r\n";
+  const type = body === "" || isBodiless(status) ? "" : "content-type: text/plain\r\n";
   const server = options.server === undefined ? "" : `server: ${options.server}\r\n`;
   const close = options.close ? "connection: close\r\n" : "";
-  const size = status === 204 || status === 304 ? "" : `content-length: ${length}\r\n`;
+  const size = isBodiless(status) ? "" : `content-length: ${length}\r\n`;
   return `HTTP/1.1 ${status} ${reasonOf(status)}\r\n${size}${type}${options.headers}date: ${options.date}\r\n${server}${close}\r\n`;
 }

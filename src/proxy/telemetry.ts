@@ -73,6 +73,11 @@ export class EdgeStats {
   readonly #flagged = new Map<string, RequestSeries>();
   #tcp: TcpSeries | undefined;
 
+  /** Who the series name as destination. */
+  get destination(): WorkloadIdentity {
+    return this.#labels.destination;
+  }
+
   constructor(metrics: Metrics, labels: EdgeLabels) {
     this.#metrics = metrics;
     this.#labels = labels;

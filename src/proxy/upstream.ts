@@ -27,9 +27,21 @@ export interface UpstreamUser {
   onUpstreamDrain(): void;
 }
 
+/** From the attempt to connect until `uncountConnection`. */
+export function countConnection(endpoint: Endpoint, slot: ClusterSlot): void {
+  endpoint.connections++;
+  slot.connectionsActive++;
+}
+export function uncountConnection(endpoint: Endpoint, slot: ClusterSlot): void {
+  endpoint.connections--;
+  slot.connectionsActive--;
+  endpoint.waiting.shift()?.onConnectionFree();
+}
+
 /** Idle connections kept per endpoint; more are closed when they become idle. */
 const idlePerEndpointMax = 512;
 
+/** Its connection is counted by whoever dialled it. */
 export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   readonly socket: OwnedSocket;
   readonly writer: SocketWriter;
@@ -41,12 +53,12 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   #served = 0;
   #idleSinceMs = 0;
   #closed = false;
+  #paused = false;
   #state: "head" | "body" = "head";
   #gotBytes = false;
   #framing: Framing = "none";
   #remaining = 0;
   #keepAlive = true;
-  #paused = false;
   readonly #head = new Head();
   readonly #partial = new HeadAccumulator();
   #chunked: ChunkedScanner | undefined;
@@ -59,8 +71,6 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.#cluster = cluster;
     this.#runtime = runtime;
     socket.data = this;
-    endpoint.connections++;
-    slot.connectionsActive++;
     runtime.sweeper.add(this);
   }
 
@@ -68,15 +78,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     return this.#served > 0;
   }
 
-  /** Starts an exchange; the caller writes the request through `writer`. */
-  use(user: UpstreamUser): void {
-    this.#user = user;
-    this.#state = "head";
-    this.#gotBytes = false;
-    this.#keepAlive = true;
-  }
-
-  /** Back-pressure: the client cannot take more of the answer for now. */
+  /** The user cannot take more of the answer for now. */
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
@@ -86,6 +88,14 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     if (!this.#paused) return;
     this.#paused = false;
     this.socket.resume();
+  }
+
+  /** Starts an exchange; the caller writes the request through `writer`. */
+  use(user: UpstreamUser): void {
+    this.#user = user;
+    this.#state = "head";
+    this.#gotBytes = false;
+    this.#keepAlive = true;
   }
 
   /** The exchange is over and both messages are complete: back to the pool, or closed. */
@@ -109,6 +119,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.resume();
     this.#idleSinceMs = this.#runtime.sweeper.nowMs;
     endpoint.idle.push(this);
+    endpoint.waiting.shift()?.onConnectionFree();
   }
 
   /** The user has lost interest (its client left, or it tries elsewhere): the connection cannot be used again. */
@@ -121,6 +132,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   /** An upgrade takes the socket over; it still counts as this endpoint's connection until `forget`. */
   detach(): OwnedSocket {
     this.#user = undefined;
+    this.resume();
     this.#forget();
     return this.socket;
   }
@@ -135,11 +147,10 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     if (this.#closed) return;
     this.#closed = true;
     this.#runtime.sweeper.delete(this);
-    this.endpoint.connections--;
-    this.#slot.connectionsActive--;
     const { idle } = this.endpoint;
     const index = idle.lastIndexOf(this);
     if (index >= 0) idle.splice(index, 1);
+    uncountConnection(this.endpoint, this.#slot);
   }
 
   onTick(nowMs: number): void {

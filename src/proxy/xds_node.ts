@@ -226,7 +226,8 @@ export class XdsNode {
       }
     this.#knownListeners = next;
     for (const [name, { compiled }] of next)
-      if (this.listeners.get(name) !== compiled) this.#waitingListeners.set(name, compiled);
+      if (this.listeners.get(name) === compiled) this.#waitingListeners.delete(name);
+      else this.#waitingListeners.set(name, compiled);
     this.#subscriptions.route.setNames([...new Set([...next.values()].flatMap(({ routeNames }) => [...routeNames]))]);
     this.#workload = [...next.values()].find(({ compiled }) => compiled.workload !== undefined)?.compiled.workload;
     this.#identify();
