@@ -46,6 +46,9 @@ const replayBytesMax = 64 * 1024;
 /** Kept connections that turned out stale, in one request, before only fresh ones are used. */
 const staleTriesMax = 2;
 
+/** RFC 9209 §2.3.6, in the Proxy-Status field of an answer that an inbound proxy makes itself. */
+const connectionRefused = "error=connection_refused";
+
 export class Forwarding implements UpstreamUser, DialListener {
   readonly #runtime: Runtime;
   readonly #owner: ForwardingOwner;
@@ -317,6 +320,13 @@ export class Forwarding implements UpstreamUser, DialListener {
 
   onResponseHead(head: Head, framing: Framing): boolean {
     this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
+    if (head.status === 503 && this.#isUnreachedPod(head)) {
+      this.#upstream?.abandon();
+      this.#upstream = undefined;
+      this.#sent = false;
+      this.#lost("connect-failure", resetReason.connectFailure);
+      return false;
+    }
     const retry = this.#action!.retry;
     if (retry !== undefined && (head.status >= 400 || retry.on.has("unavailable"))) {
       const grpcStatus = head.status === 200 ? head.get("grpc-status") : undefined;
@@ -334,6 +344,11 @@ export class Forwarding implements UpstreamUser, DialListener {
     this.#replayable = false;
     this.#owner.onHead(head, framing);
     return true;
+  }
+  /** The tunnel's other side stands, but not the pod behind it: for a retry that is a failed connection, nothing was executed. */
+  #isUnreachedPod(head: Head): boolean {
+    if (this.#toEndpoint!.transport.connectTarget === undefined) return false;
+    return head.get("proxy-status")?.includes(connectionRefused) ?? false;
   }
   onResponseBody(chunk: Buffer, from: number, to: number): void {
     if (!this.#owner.onBody(chunk, from, to)) this.#upstream?.pause();
@@ -403,7 +418,11 @@ export class Forwarding implements UpstreamUser, DialListener {
     if (failure === "per-try-timeout") owner.reply(504, "upstream request timeout", "UT");
     else {
       const flag = failure === "connect-failure" ? "UF" : "UC";
-      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag);
+      const tellsPeer = failure === "connect-failure" && owner.chain.inbound;
+      const headers = tellsPeer
+        ? `proxy-status: ${owner.chain.serverName ?? "istio-envoy"}; ${connectionRefused}\r\n`
+        : "";
+      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers);
     }
   }
 
