@@ -86,7 +86,7 @@ export class UpView {
   }
 
   #onReached(url: string): void {
-    this.#once("gateway", `${url} answers`);
+    if (this.#config.bundledApplication) this.#once("gateway", `${url} answers`);
     this.#upSinceMs = this.#clock.monotonicMs();
     this.#terminal.line(`  ${paint.bold(`up in ${formatMs(this.#upSinceMs - this.#startedMs)}`)}\n`);
     for (const row of table(urlRows(this.#config))) this.#terminal.line(row);

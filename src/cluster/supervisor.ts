@@ -3,7 +3,7 @@
 import { appendFileSync, rmSync, writeFileSync } from "node:fs";
 import { type RunningProcess, startProcess } from "../host/process.ts";
 import { sandboxArgv } from "../host/sandbox.ts";
-import type { Clock } from "../kernel/clock.ts";
+import type { Cancel, Clock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { ClusterConfig } from "./config.ts";
 import { relaySocket } from "./config.ts";
@@ -14,6 +14,8 @@ import { readyFile } from "./state.ts";
 
 const probeEveryMs = 20;
 const probeTimeoutMs = 2_000;
+/** No pod came or changed for this long. */
+const settledMs = 250;
 const stopGraceMs = 8_000;
 
 export interface SupervisorOptions {
@@ -88,7 +90,7 @@ class Reach {
   readonly #onEvent: (event: ClusterEvent) => void;
   #applied = false;
   #probing = false;
-  #allReady = false;
+  #cancelSettled: Cancel | undefined;
 
   constructor(config: ClusterConfig, clock: Clock, signal: AbortSignal, onEvent: (event: ClusterEvent) => void) {
     this.#config = config;
@@ -100,23 +102,32 @@ class Reach {
   take(event: ClusterEvent): void {
     if (event.type === "manifests-applied") this.#applied = true;
     if (event.type !== "status") return;
-    this.#allReady = event.pods.total > 0 && event.pods.ready === event.pods.total;
-    if (this.#applied && event.gateway.http.length > 0 && !this.#probing) {
+    if (!this.#applied || this.#probing) return;
+    if (this.#config.bundledApplication) {
+      if (event.gateway.http.length === 0) return;
       this.#probing = true;
       void this.#probe();
+      return;
     }
+    // The user's own manifests may route nothing at "/": all pods being ready, and no new ones coming, is what can be waited for.
+    this.#cancelSettled?.();
+    if (event.pods.total > 0 && event.pods.ready === event.pods.total)
+      this.#cancelSettled = this.#clock.after(settledMs, () => this.#reached());
+  }
+
+  #reached(): void {
+    this.#probing = true;
+    writeFileSync(readyFile(this.#config.stateDir), "");
+    this.#onEvent({ type: "reached", url: this.#url });
+  }
+
+  get #url(): string {
+    return `http://localhost:${this.#config.hostPorts.http}`;
   }
 
   async #probe(): Promise<void> {
-    const url = `http://localhost:${this.#config.hostPorts.http}`;
     while (!this.#signal.aborted) {
-      const status = await this.#request(url);
-      // The user's own manifests may route nothing at "/": then all pods being ready is what there is to wait for.
-      if (status === 200 || (!this.#config.bundledApplication && status > 0 && this.#allReady)) {
-        writeFileSync(readyFile(this.#config.stateDir), "");
-        this.#onEvent({ type: "reached", url });
-        return;
-      }
+      if ((await this.#request(this.#url)) === 200) return this.#reached();
       await this.#clock.sleep(probeEveryMs, this.#signal);
     }
   }
