@@ -122,7 +122,7 @@ describe.skipIf(!hasKubectl)("kubectl", () => {
     const foreign = testbed.apply("apiVersion: example.com/v1\nkind: Thing\nmetadata: { name: x }\n");
     expect(foreign).rejects.toThrow(/no matches for kind "Thing"/);
     const route =
-      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: bad }\nspec: { hosts: [x], http: [{ match: [{ uri: { regex: '(' } }], route: [{ destination: { host: y } }] }] }\n";
+      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: bad }\nspec: { hosts: [x], http: [{ match: [{ uri: { regex: '(' } }], route: [{ destination: { host: web } }] }] }\n";
     expect(testbed.apply(route)).rejects.toThrow(/regex/);
   }, 30_000);
 
