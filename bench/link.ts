@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 const root = join(import.meta.dir, "..");
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     link: { type: "string", default: "1gbit" },
     clients: { type: "string", default: "3" },
@@ -18,23 +19,52 @@ const { values } = parseArgs({
 const connections = 4;
 const warmUpMs = 1_000;
 
-/** One client machine: downloads over and over until told to stop; prints bytes received and milliseconds taken. */
+/** One keep-alive connection that asks for the same file again and again; tells how many body bytes came. */
+function fetchForever(url: URL, onBytes: (count: number) => void): Promise<void> {
+  const request = `GET ${url.pathname} HTTP/1.1\r\nhost: ${url.host}\r\n\r\n`;
+  const { promise, reject } = Promise.withResolvers<void>();
+  let left = 0;
+  let head = "";
+  Bun.connect({
+    hostname: url.hostname,
+    port: 80,
+    socket: {
+      open: (socket) => void socket.write(request),
+      data(socket, chunk) {
+        let body = chunk.length;
+        if (left === 0) {
+          head += chunk.toString("latin1");
+          const end = head.indexOf("\r\n\r\n");
+          if (end < 0) return;
+          const length = /content-length: (\d+)/i.exec(head)?.[1];
+          if (!head.startsWith("HTTP/1.1 200") || !length) return reject(new Error(head.slice(0, end)));
+          body = head.length - end - 4;
+          left = Number(length);
+          head = "";
+        }
+        left -= body;
+        onBytes(body);
+        if (left === 0) socket.write(request);
+      },
+      close: () => reject(new Error("the gateway closed the connection")),
+    },
+  }).catch(reject);
+  return promise;
+}
+
+/** One client machine: downloads until the time is over; prints how many bytes of bodies came after the warm-up. */
 async function download(url: string, seconds: number): Promise<void> {
   let bytes = 0;
   let counting = false;
-  const endMs = performance.now() + warmUpMs + seconds * 1000;
-  setTimeout(() => {
-    counting = true;
-  }, warmUpMs);
-  const one = async () => {
-    while (performance.now() < endMs) {
-      const response = await fetch(url);
-      if (response.status !== 200) throw new Error(`${url}: ${response.status}`);
-      for await (const chunk of response.body!) if (counting && performance.now() < endMs) bytes += chunk.length;
-    }
+  const count = (more: number) => {
+    if (counting) bytes += more;
   };
-  await Promise.all(Array.from({ length: connections }, one));
+  const failed = Promise.all(Array.from({ length: connections }, () => fetchForever(new URL(url), count)));
+  await Promise.race([failed, Bun.sleep(warmUpMs)]);
+  counting = true;
+  await Promise.race([failed, Bun.sleep(seconds * 1000)]);
   console.log(JSON.stringify({ bytes, seconds }));
+  process.exit(0);
 }
 
 async function main(): Promise<void> {
@@ -84,5 +114,5 @@ async function main(): Promise<void> {
   }
 }
 
-if (process.argv[2] === "worker") await download(process.argv[3]!, Number(process.argv[4]));
+if (positionals[0] === "worker") await download(positionals[1]!, Number(positionals[2]));
 else await main();
