@@ -49,7 +49,7 @@ function rankOf(chain: CompiledChain, port: number, hello: ClientHello | undefin
   let rank = 0;
   if (chain.destinationPort !== undefined) {
     if (chain.destinationPort !== port) return -1;
-    rank += 1e6;
+    rank += 1e8;
   }
   if (chain.serverNames.length > 0) {
     const name = hello?.serverName ?? "";

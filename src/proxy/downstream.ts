@@ -12,6 +12,8 @@ export interface Downstream {
   readonly understandsChunked: boolean;
   /** Bytes of the current answer written so far, head included. */
   readonly responseBytes: number;
+  /** The connection ends with the current answer. */
+  closeAfterAnswer(): void;
   sendContinue(): void;
   sendHead(head: Head, edits: HeaderEdits, framing: Framing, chain: HttpChain): void;
   /** False: full; the exchange's onDownstreamDrain follows. */

@@ -87,6 +87,7 @@ export class Exchange implements FilterRequest, ForwardingOwner {
   start(): void {
     const { request } = this;
     if (!request.read(this.#head!, this.client.secure ? "https" : "http")) {
+      this.#down.closeAfterAnswer();
       this.reply(400, "", "DPE");
       return;
     }

@@ -202,6 +202,10 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
 
   // ---- writing ----
 
+  closeAfterAnswer(): void {
+    this.#keepAlive = false;
+  }
+
   sendContinue(): void {
     if (this.#head.minor === 0) return;
     this.flush();

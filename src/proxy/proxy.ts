@@ -15,7 +15,7 @@ import { XdsNode } from "./xds_node.ts";
 
 /** Envoy's drain time. */
 const drainMaxMs = 45_000;
-const drainPollMs = 50;
+const drainPollMs = 5;
 
 /** What differs between the two roles. */
 interface Role {
@@ -51,6 +51,8 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     async close() {
       runtime.draining = true;
       sockets.close();
+      // Idle clients are told at once.
+      sweeper.sweep();
       const deadlineMs = clock.monotonicMs() + drainMaxMs;
       while (sockets.open > 0 && clock.monotonicMs() < deadlineMs) await clock.sleep(drainPollMs);
       role.close();

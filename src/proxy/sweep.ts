@@ -14,16 +14,19 @@ export class Sweeper {
   /** The Date field (RFC 9110 §5.6.7) of now. */
   httpDate: string;
   readonly #items = new Set<Swept>();
+  readonly #clock: Clock;
   readonly #cancel: Cancel;
 
   constructor(clock: Clock) {
     this.nowMs = clock.monotonicMs();
     this.httpDate = new Date(clock.now()).toUTCString();
-    this.#cancel = clock.every(periodMs, () => {
-      this.nowMs = clock.monotonicMs();
-      this.httpDate = new Date(clock.now()).toUTCString();
-      for (const item of this.#items) item.onTick(this.nowMs);
-    });
+    this.#clock = clock;
+    this.#cancel = clock.every(periodMs, () => this.sweep());
+  }
+  sweep(): void {
+    this.nowMs = this.#clock.monotonicMs();
+    this.httpDate = new Date(this.#clock.now()).toUTCString();
+    for (const item of this.#items) item.onTick(this.nowMs);
   }
   get size(): number {
     return this.#items.size;
