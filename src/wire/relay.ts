@@ -32,7 +32,9 @@ class RelayEnd implements SocketOwner {
     if (!this.other.closed && !this.other.writer.write(chunk, 0, chunk.length, false)) this.socket.pause();
   }
   onDrain(): void {
-    if (this.writer.flush() && !this.other.closed) this.other.socket.resume();
+    if (!this.writer.flush()) return;
+    if (this.other.closed || (this.ended && this.other.ended)) this.socket.end();
+    else this.other.socket.resume();
   }
   onEnd(): void {
     this.ended = true;
