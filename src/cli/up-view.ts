@@ -58,7 +58,10 @@ export class UpView {
         this.#phase = "waiting for nodes";
         return this.#once("control plane", "API server answers");
       case "manifests-applied":
-        return this.#once("manifests", `${event.created} created, ${event.configured} configured`);
+        return this.#once(
+          "manifests",
+          `${event.created} created, ${event.configured} configured, ${event.unchanged} unchanged`,
+        );
       case "status":
         return this.#onStatus(event);
       case "reached":

@@ -19,7 +19,7 @@ import { startScheduler } from "../scheduler/scheduler.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { type ClusterConfig, evictionDelayMs, masterOf, nodeGraceMs, statePaths } from "./config.ts";
 import { emitEvent } from "./events.ts";
-import { applyManifest, readManifests } from "./manifests.ts";
+import { type Applied, applyManifest, readManifests } from "./manifests.ts";
 import { readKeyPair } from "./pki.ts";
 import { reportStatus, summarize } from "./status.ts";
 import { ensureGatewayCertificate } from "./tls-secret.ts";
@@ -126,7 +126,7 @@ async function applyAll(config: ClusterConfig, client: Client): Promise<void> {
   );
   const resourceOf = (apiVersion: string, kind: string) => byKind.get(`${apiVersion} ${kind}`);
   await removeForeignNodes(config, client);
-  const counts = { created: 0, configured: 0 };
+  const counts: Record<Applied, number> = { created: 0, configured: 0, unchanged: 0 };
   let certificateDone = false;
   for (const file of config.manifests)
     for (const manifest of readManifests(file)) {

@@ -10,7 +10,7 @@ export type ClusterEvent =
   | { type: "step"; name: string; detail: string; ms: number }
   /** The API server answers. */
   | { type: "api-ready" }
-  | { type: "manifests-applied"; created: number; configured: number }
+  | { type: "manifests-applied"; created: number; configured: number; unchanged: number }
   | {
       type: "status";
       nodes: Counts;

@@ -75,18 +75,28 @@ export function parseManifests(text: string, file: string): Manifest[] {
 }
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration";
+/** Hash of the manifest an object was last applied from by `meshbed up`. */
+const appliedHash = "meshbed.io/applied-manifest";
+
+const hashOf = (object: ManifestObject): string => Bun.hash(JSON.stringify(object)).toString(16);
 
 function withLastApplied(object: ManifestObject): ManifestObject {
-  const annotations = { ...object.metadata.annotations, [lastApplied]: `${JSON.stringify(object)}\n` };
+  const applied = { [lastApplied]: `${JSON.stringify(object)}\n`, [appliedHash]: hashOf(object) };
+  const annotations = { ...object.metadata.annotations, ...applied };
   return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
-/** Creates or merges one object. Throws MANIFEST_REFUSED naming the manifest's place and the server's reason. */
+export type Applied = "created" | "configured" | "unchanged";
+
+/**
+ * Creates one object, or merges it when its manifest has changed since the last start: what a user changed in the running
+ * cluster meanwhile stays. Throws MANIFEST_REFUSED naming the manifest's place and the server's reason.
+ */
 export async function applyManifest(
   client: Client,
   manifest: Manifest,
   resourceOf: (apiVersion: string, kind: string) => Resource<KubeObject> | undefined,
-): Promise<"created" | "configured"> {
+): Promise<Applied> {
   const { apiVersion, kind, metadata } = manifest.object;
   const resource = resourceOf(apiVersion, kind);
   if (!resource)
@@ -109,6 +119,8 @@ export async function applyManifest(
     if ((error as { reason?: string }).reason !== "AlreadyExists") throw refusal(manifest, error);
   }
   try {
+    const current = await client.get(resource, namespace, metadata.name as string);
+    if (current.metadata.annotations?.[appliedHash] === object.metadata.annotations?.[appliedHash]) return "unchanged";
     await client.patch(resource, namespace, metadata.name as string, object, { type: "merge" });
     return "configured";
   } catch (error) {
