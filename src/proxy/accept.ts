@@ -162,7 +162,8 @@ export class Acceptance implements SocketOwner, Swept {
   onHandshake(success: boolean, error: Error | null): void {
     if (this.#state !== "securing") return;
     const { rejectUnauthorized, requestCert } = this.#chain!.tls!;
-    if (rejectUnauthorized && (!success || error)) {
+    // `success` without `error`: all is well; with it: only the client's certificate was not accepted.
+    if (!success || (rejectUnauthorized && error)) {
       this.#runtime.log.debug("TLS handshake refused", { reason: error?.message ?? "no certificate" });
       this.#refuse();
       return;

@@ -74,9 +74,12 @@ export class Dial implements SocketOwner {
 
   /** Why the peer is not who it should be; undefined when it is. */
   #refusal(error: Error | null): string | undefined {
+    const code = (error as { code?: string } | null)?.code;
+    // No TLS session came about at all, whatever is thought of certificates.
+    if (code === "EPROTO") return `TLS: ${error!.message}`;
     const verify = this.#transport.tls?.verify;
     if (verify === undefined) return undefined;
-    const chainIsGood = error === null || (error as { code?: string }).code === "ERR_TLS_CERT_ALTNAME_INVALID";
+    const chainIsGood = error === null || code === "ERR_TLS_CERT_ALTNAME_INVALID";
     if (!chainIsGood) return `TLS: ${error.message}`;
     const certificate = this.#socket!.getPeerX509Certificate();
     if (!certificate) return "TLS: the server has no certificate";

@@ -282,7 +282,7 @@ describe("header rules, rewrites and answers of the proxy's own", () => {
   });
 
   test("a gateway writes forwarding fields itself and keeps the client's chain", async () => {
-    await serve([{ match: prefix("/"), action: toCluster("a") }], { useRemoteAddress: { value: true } as never });
+    await serve([{ match: prefix("/"), action: toCluster("a") }], { useRemoteAddress: true });
     const { headers } = await ask("/", {
       headers: {
         "x-forwarded-for": "10.1.1.1",

@@ -203,9 +203,9 @@ describe("two proxies with mutual TLS between them", () => {
               [
                 httpChain("inbound", {}, {
                   name: "app",
-                  filterChainMatch: { destinationPort: { value: app.port } },
+                  filterChainMatch: { destinationPort: app.port },
                 } as never),
-                tcpChain("inbound-app", { name: "tcp", filterChainMatch: { destinationPort: { value: 9 } } } as never),
+                tcpChain("inbound-app", { name: "tcp", filterChainMatch: { destinationPort: 9 } } as never),
               ],
               {
                 name: "virtualInbound",
