@@ -6,12 +6,13 @@ import { mainBundle } from "../cluster/bundle.ts";
 import type { ClusterConfig } from "../cluster/config.ts";
 import { saveConfig, statePaths } from "../cluster/config.ts";
 import { manifestFiles, readManifests } from "../cluster/manifests.ts";
-import { ensurePki } from "../cluster/pki.ts";
+import { ensurePki, hasPki } from "../cluster/pki.ts";
 import { planCluster } from "../cluster/plan.ts";
 import { readSettings, type Settings } from "../cluster/settings.ts";
 import { clearRunning, readRunning, writeRunning } from "../cluster/state.ts";
 import { superviseCluster } from "../cluster/supervisor.ts";
 import { probeIsolation } from "../host/probe.ts";
+import { preloadAuthority } from "../identity/authority.ts";
 import { realClock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import { detach } from "./detach.ts";
@@ -19,7 +20,9 @@ import type { UpOptions } from "./program.ts";
 import { createTerminal, paint } from "./terminal.ts";
 import { UpView } from "./up-view.ts";
 
+/** This file is in src/cli/, or bundled in dist/<stamp>/. */
 const projectRoot = resolve(import.meta.dir, "../..");
+const ownBundle = import.meta.path.endsWith(".ts") ? undefined : join(import.meta.dir, "main.js");
 
 function numberOption(name: string, value: string | undefined, min: number, max: number): number | undefined {
   if (value === undefined) return undefined;
@@ -43,12 +46,14 @@ function manifestsOf(files: readonly string[]): string[] {
 }
 
 async function configure(options: UpOptions, settings: Settings): Promise<ClusterConfig> {
-  const isolation = await probeIsolation(options.mode ?? settings.mode);
+  const probing = probeIsolation(options.mode ?? settings.mode);
+  if (!hasPki(options.state)) preloadAuthority();
+  const isolation = await probing;
   const port = (name: string, value: string | undefined) => numberOption(name, value, 1, 65535);
   const files = options.file.length > 0 ? options.file : (settings.manifests ?? []);
   return planCluster({
     projectRoot,
-    main: await mainBundle(projectRoot),
+    main: ownBundle ?? (await mainBundle(projectRoot)),
     stateDir: options.state,
     isolation,
     workers: numberOption("nodes", options.nodes, 1, 50) ?? settings.nodes ?? 3,

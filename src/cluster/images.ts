@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { type ClusterConfig, type ImageCatalogue, statePaths } from "./config.ts";
+import { engineSettings } from "./tuning.ts";
 
 /** Built-in images, overridden by the user's `images:`. */
 export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
@@ -14,6 +15,7 @@ export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
     auto: {
       command: [...mainCommand(config), "gateway"],
       env: {
+        ...engineSettings,
         MESHBED_STATE: config.stateDir,
         POD_NAME: "$(POD_NAME)",
         POD_NAMESPACE: "$(POD_NAMESPACE)",

@@ -82,6 +82,9 @@ function isCurrent(
   );
 }
 
+/** False before the first start. */
+export const hasPki = (stateDir: string): boolean => existsSync(join(statePaths(stateDir).pki, "ca.crt"));
+
 /** Makes what is missing or about to expire. The library for it is loaded only then. */
 export async function ensurePki(config: ClusterConfig, clock: Clock): Promise<void> {
   const { pki } = statePaths(config.stateDir);

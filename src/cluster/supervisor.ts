@@ -11,6 +11,7 @@ import { type ClusterEvent, EventReader } from "./events.ts";
 import { logFile, mainCommand } from "./images.ts";
 import { startRelay } from "./relay.ts";
 import { readyFile } from "./state.ts";
+import { tunedEnvironment } from "./tuning.ts";
 
 const probeEveryMs = 20;
 const probeTimeoutMs = 2_000;
@@ -52,6 +53,7 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
     {
       argv: config.isolation.mode === "namespaces" ? sandboxArgv(config.isolation, argv) : argv,
       cwd: config.stateDir,
+      env: tunedEnvironment(),
       stdin: "pipe",
       output: (chunk, stream) => (stream === "stdout" ? events.push(chunk) : appendFileSync(log, chunk)),
     },

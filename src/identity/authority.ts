@@ -55,6 +55,12 @@ function x509(): Promise<typeof x509Types> {
   return library;
 }
 
+/** Starts loading the library, for a caller that will need it soon and now waits for something else. */
+export function preloadAuthority(): void {
+  // Whoever uses it is told of a failure.
+  x509().catch(() => {});
+}
+
 /** A new self-signed CA, ECDSA P-256, valid for ten years. */
 export async function createAuthority(options: { commonName: string; clock: Clock }): Promise<Authority> {
   const lib = await x509();
