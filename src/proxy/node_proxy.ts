@@ -103,6 +103,7 @@ class Parked implements SocketOwner {
   readonly sinceMs: number;
   readonly #forget: (parked: Parked) => void;
   early: Buffer | undefined;
+  ended = false;
 
   constructor(socket: OwnedSocket, sinceMs: number, onClosed: () => void, forget: (parked: Parked) => void) {
     this.socket = socket;
@@ -116,7 +117,9 @@ class Parked implements SocketOwner {
     this.early = this.early ? Buffer.concat([this.early, chunk]) : Buffer.from(chunk);
   }
   onDrain(): void {}
-  onEnd(): void {}
+  onEnd(): void {
+    this.ended = true;
+  }
   onClose(): void {
     this.#forget(this);
     this.onClosed();
@@ -244,6 +247,7 @@ export class NodeProxy implements Swept {
     parked.socket.data = nobody;
     parked.socket.resume();
     this.#carryOut(decision, parked.socket, parked.onClosed, parked.early);
+    if (parked.ended) parked.socket.data.onEnd();
   }
 
   #carryOut(
