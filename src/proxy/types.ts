@@ -27,7 +27,7 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
 - `virtualInbound`: one chain per container port (`destination_port`); a connection to a port without a chain is passed through.
   `connect_terminate`: one chain, DownstreamTlsContext; its network filters are not looked at (the CONNECT target selects a chain of
   `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
-- network filters: [rbac…] then http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
+- network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
 - `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id always made anew.
 - DownstreamTlsContext: SDS secret names in `tls_certificate_sds_secret_configs` and `validation_context_sds_secret_config` (or
   `combined_validation_context`); `require_client_certificate`; `tls_params`. A secret that has not arrived refuses connections.
@@ -35,7 +35,7 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
 CLUSTERS: EDS, STATIC, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
   `transport_socket` UpstreamTlsContext (TLS origination: `sni`, trusted CA) is honoured for endpoints without a tunnel.
 ROUTES: metadata is not read. `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
-HTTP FILTERS in `http_filters` order: rbac, fault, cors, router. An unknown filter is refused (NACK) unless `is_optional`.
+HTTP FILTERS in `http_filters` order: fault, router (rbac, cors and others come with the issues that need them). An unknown filter is refused (NACK) unless `is_optional`.
 */
 
 export interface ProxyOptions {
