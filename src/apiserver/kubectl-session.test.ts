@@ -118,7 +118,7 @@ on(
     for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
       seen += chunk;
       changed ??= change();
-      if (seen.includes("DELETED")) break;
+      if (/DELETED.*\n/.test(seen)) break;
     }
     child.kill();
     await Promise.all([changed, child.exited]);
