@@ -1,69 +1,19 @@
 // Work at a terminal with the real kubectl: creating from generators (protobuf bodies), describing, watching, deleting.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { allKinds } from "../api/kinds/all.ts";
-import { createAuthority } from "../identity/authority.ts";
-import { realClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { systemRandom } from "../kernel/random.ts";
-import { createMemoryStore } from "../store/memory.ts";
-import type { Store } from "../store/types.ts";
-import { type ApiServer, startApiServer } from "./server.ts";
+import { type KubectlFixture, startForKubectl } from "./kubectl-fixture.ts";
 
 const kubectlPath = Bun.which("kubectl");
 const on = test.skipIf(kubectlPath === null);
 const timeoutMs = 60_000;
-let folder: string;
-let store: Store;
-let server: ApiServer;
+let fixture: KubectlFixture;
 
 beforeAll(async () => {
-  if (kubectlPath === null) return;
-  folder = mkdtempSync(join(tmpdir(), "meshbed-session-"));
-  const ca = await createAuthority({ commonName: "cluster", clock: realClock });
-  const lifetimeMs = 3_600_000;
-  const serving = await ca.issue({ ipAddresses: ["127.0.0.1"], lifetimeMs, usages: ["server"] });
-  const admin = await ca.issue({ commonName: "admin", lifetimeMs, usages: ["client"] });
-  store = createMemoryStore();
-  server = await startApiServer({
-    store,
-    kinds: allKinds,
-    host: "127.0.0.1",
-    port: 0,
-    tls: {
-      ...serving,
-      clientCaPem: ca.certPem,
-      kubeletClientCertPem: admin.certPem,
-      kubeletClientKeyPem: admin.keyPem,
-    },
-    clock: realClock,
-    random: systemRandom,
-    log: silentLog,
-  });
-  const base64 = (text: string) => Buffer.from(text).toString("base64");
-  const cluster = { server: `https://127.0.0.1:${server.port}`, "certificate-authority-data": base64(ca.certPem) };
-  const user = { "client-certificate-data": base64(admin.certPem), "client-key-data": base64(admin.keyPem) };
-  const config = {
-    apiVersion: "v1",
-    kind: "Config",
-    "current-context": "c",
-    clusters: [{ name: "c", cluster }],
-    users: [{ name: "u", user }],
-    contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
-  };
-  writeFileSync(join(folder, "kubeconfig"), JSON.stringify(config));
+  if (kubectlPath !== null) fixture = await startForKubectl();
 });
-afterAll(async () => {
-  if (kubectlPath === null) return;
-  await server.close();
-  await store.close();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => fixture?.close());
 
-const environment = () => ({ ...process.env, KUBECONFIG: join(folder, "kubeconfig"), HOME: folder });
+const environment = () => ({ ...process.env, KUBECONFIG: fixture.kubeconfig, HOME: fixture.folder });
 
 /** What it prints, errors too. */
 async function kubectl(...args: string[]): Promise<string> {

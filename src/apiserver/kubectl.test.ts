@@ -1,16 +1,10 @@
 // What a person at a terminal sees: the real kubectl against the API server alone. Skipped where kubectl is not installed.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allKinds } from "../api/kinds/all.ts";
-import { createAuthority } from "../identity/authority.ts";
-import { realClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { systemRandom } from "../kernel/random.ts";
-import { createMemoryStore } from "../store/memory.ts";
-import { type ApiServer, startApiServer } from "./server.ts";
+import { type KubectlFixture, startForKubectl } from "./kubectl-fixture.ts";
 
 const manifests = `
 apiVersion: apps/v1
@@ -52,64 +46,16 @@ spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
 /** Each test starts kubectl several times; on a busy machine that takes its time. */
 setDefaultTimeout(60_000);
 
+let fixture: KubectlFixture;
 let folder: string;
-let server: ApiServer;
-const store = createMemoryStore();
 
 describe.skipIf(Bun.which("kubectl") === null)("kubectl", () => {
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), "meshbed-kubectl-"));
-    const ca = await createAuthority({ commonName: "cluster", clock: realClock });
-    const lifetimeMs = 3_600_000;
-    const serving = await ca.issue({ commonName: "api", ipAddresses: ["127.0.0.1"], lifetimeMs, usages: ["server"] });
-    const admin = await ca.issue({
-      commonName: "admin",
-      organizations: ["system:masters"],
-      lifetimeMs,
-      usages: ["client"],
-    });
-    server = await startApiServer({
-      store,
-      kinds: allKinds,
-      host: "127.0.0.1",
-      port: 0,
-      tls: {
-        ...serving,
-        clientCaPem: ca.certPem,
-        kubeletClientCertPem: admin.certPem,
-        kubeletClientKeyPem: admin.keyPem,
-      },
-      clock: realClock,
-      random: systemRandom,
-      log: silentLog,
-    });
-    const base64 = (text: string) => Buffer.from(text).toString("base64");
-    const config = {
-      apiVersion: "v1",
-      kind: "Config",
-      "current-context": "test",
-      clusters: [
-        {
-          name: "test",
-          cluster: { server: `https://127.0.0.1:${server.port}`, "certificate-authority-data": base64(ca.certPem) },
-        },
-      ],
-      users: [
-        {
-          name: "test",
-          user: { "client-certificate-data": base64(admin.certPem), "client-key-data": base64(admin.keyPem) },
-        },
-      ],
-      contexts: [{ name: "test", context: { cluster: "test", user: "test" } }],
-    };
-    writeFileSync(join(folder, "kubeconfig"), JSON.stringify(config));
+    fixture = await startForKubectl();
+    folder = fixture.folder;
     writeFileSync(join(folder, "web.yaml"), manifests);
   });
-  afterAll(async () => {
-    await server?.close();
-    await store.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  afterAll(() => fixture?.close());
 
   /** Standard output and error of one command, trimmed. */
   async function kubectl(
@@ -118,7 +64,7 @@ describe.skipIf(Bun.which("kubectl") === null)("kubectl", () => {
   ): Promise<string> {
     const child = Bun.spawn(["kubectl", "--cache-dir", join(folder, "cache"), ...args.split(" ")], {
       cwd: folder,
-      env: { ...process.env, KUBECONFIG: join(folder, "kubeconfig"), ...options.env },
+      env: { ...process.env, KUBECONFIG: fixture.kubeconfig, ...options.env },
       stdin: new Blob([options.stdin ?? ""]),
       stdout: "pipe",
       stderr: "pipe",
