@@ -1,6 +1,6 @@
 // `meshbed up`: settings and options → configuration → supervisor; prints each step, then the URLs, then a live line.
 
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { mainBundle } from "../cluster/bundle.ts";
 import type { ClusterConfig } from "../cluster/config.ts";
@@ -8,7 +8,7 @@ import { saveConfig, statePaths } from "../cluster/config.ts";
 import { manifestFiles, readManifests } from "../cluster/manifests.ts";
 import { ensurePki, hasPki } from "../cluster/pki.ts";
 import { planCluster } from "../cluster/plan.ts";
-import { readSettings, type Settings } from "../cluster/settings.ts";
+import { clientsMax, nodesMax, readSettings, type Settings } from "../cluster/settings.ts";
 import { clearRunning, readRunning, writeRunning } from "../cluster/state.ts";
 import { superviseCluster } from "../cluster/supervisor.ts";
 import { probeIsolation } from "../host/probe.ts";
@@ -56,8 +56,8 @@ async function configure(options: UpOptions, settings: Settings): Promise<Cluste
     main: ownBundle ?? (await mainBundle(projectRoot)),
     stateDir: options.state,
     isolation,
-    workers: numberOption("nodes", options.nodes, 1, 50) ?? settings.nodes ?? 3,
-    clients: numberOption("clients", options.clients, 0, 20) ?? settings.clients ?? 0,
+    workers: numberOption("nodes", options.nodes, 1, nodesMax) ?? settings.nodes ?? 3,
+    clients: numberOption("clients", options.clients, 0, clientsMax) ?? settings.clients ?? 0,
     link: options.link ?? settings.link,
     hostPorts: {
       http: port("http-port", options.httpPort) ?? settings.ports?.http ?? 8080,
@@ -85,7 +85,6 @@ export async function up(options: UpOptions): Promise<void> {
   const config = await configure(options, readSettings(process.cwd()));
   const paths = statePaths(config.stateDir);
   for (const folder of [paths.run, paths.logs, paths.volumes]) mkdirSync(folder, { recursive: true });
-  rmSync(paths.events, { force: true });
   saveConfig(config);
   const view = new UpView(config, createTerminal(), realClock, startedMs);
   view.start();

@@ -3,9 +3,8 @@
 import { appendFileSync } from "node:fs";
 import { type RunningProcess, startProcess } from "../host/process.ts";
 import type { Clock } from "../kernel/clock.ts";
-import type { ClusterConfig } from "./config.ts";
+import { type ClusterConfig, logFile } from "./config.ts";
 import { type ClusterEvent, EventReader } from "./events.ts";
-import { logFile } from "./images.ts";
 
 export interface ChildSpec {
   /** "control-plane", "kubelet-worker1": also the name of its log. */

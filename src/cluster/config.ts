@@ -66,12 +66,17 @@ export const statePaths = (stateDir: string) => ({
   volumes: join(stateDir, "volumes"),
   config: join(stateDir, "run", "cluster.json"),
   supervisor: join(stateDir, "run", "supervisor.json"),
-  events: join(stateDir, "run", "events.ndjson"),
   node: (name: string) => join(stateDir, "nodes", name),
 });
 
 /** Relative to the state folder, whose path may be too long for a socket address (108 bytes). */
 export const relaySocket = (name: "http" | "https" | "api"): string => join("run", `${name}.sock`);
+
+export const logFile = (config: ClusterConfig, component: string): string =>
+  join(statePaths(config.stateDir).logs, `${component}.log`);
+
+/** How a process of meshbed itself is started. */
+export const mainCommand = (config: ClusterConfig): string[] => [process.execPath, config.main];
 
 export const masterOf = (config: ClusterConfig): NodeConfig => config.nodes[0]!;
 

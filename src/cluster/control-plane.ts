@@ -10,6 +10,7 @@ import { createClient } from "../client/client.ts";
 import { createInformer } from "../client/informer.ts";
 import type { Client, Informer } from "../client/types.ts";
 import { startControllers } from "../controllers/controllers.ts";
+import { podsCidr } from "../host/addresses.ts";
 import { loadAuthority } from "../identity/authority.ts";
 import { realClock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
@@ -77,7 +78,7 @@ export async function runControlPlane(
     nodeGraceMs,
     evictionDelayMs,
     volumesDir: paths.volumes,
-    nodeCidr: "10.244.0.0/16",
+    nodeCidr: podsCidr,
     clusterCaPem,
   });
   const nodes = createInformer(deps, resources.nodes);

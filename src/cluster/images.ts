@@ -1,7 +1,7 @@
 // The images meshbed brings: names that manifests use, and the commands that stand for them on this machine.
 
 import { join } from "node:path";
-import { type ClusterConfig, type ImageCatalogue, statePaths } from "./config.ts";
+import { type ClusterConfig, type ImageCatalogue, mainCommand } from "./config.ts";
 import { engineSettings } from "./tuning.ts";
 
 /** Built-in images, overridden by the user's `images:`. */
@@ -33,9 +33,3 @@ export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
   ]);
   return { ...builtIn, ...Object.fromEntries(own) };
 }
-
-/** How a process of meshbed itself is started. */
-export const mainCommand = (config: ClusterConfig): string[] => [process.execPath, config.main];
-
-export const logFile = (config: ClusterConfig, component: string): string =>
-  join(statePaths(config.stateDir).logs, `${component}.log`);

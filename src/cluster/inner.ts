@@ -26,7 +26,7 @@ export async function runInner(verb: string, args: readonly string[]): Promise<v
   try {
     switch (verb) {
       case "sandbox":
-        await (await import("./sandbox.ts")).runSandbox(config, log, endOfLife());
+        await (await import("./sandbox.ts")).runSandbox(config, endOfLife());
         break;
       case "control-plane":
         await (await import("./control-plane.ts")).runControlPlane(config, name === "apply", log, endOfLife());

@@ -1,5 +1,6 @@
 // Turns what a person asked for into a complete configuration: machine names, addresses, ports.
 
+import { clientIp, nodeIp } from "../host/addresses.ts";
 import type { Isolation } from "../host/types.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { ClusterConfig, ImageCatalogue, NodeConfig } from "./config.ts";
@@ -55,14 +56,14 @@ export function planCluster(request: ClusterRequest): ClusterConfig {
     (_, index): NodeConfig => ({
       name: index === 0 ? "master" : `worker${index}`,
       index,
-      ip: isolated ? `172.20.0.${10 + index}` : "127.0.0.1",
+      ip: isolated ? nodeIp(index) : "127.0.0.1",
       role: index === 0 ? "control-plane" : "worker",
       adminPort: isolated ? 15020 : freePort(),
     }),
   );
   const clients = Array.from({ length: request.clients }, (_, i) => ({
     name: `client${i + 1}`,
-    ip: `172.20.0.${101 + i}`,
+    ip: clientIp(i),
   }));
   return {
     projectRoot: request.projectRoot,

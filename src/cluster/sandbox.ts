@@ -4,11 +4,9 @@ import { rmSync } from "node:fs";
 import { prepareSandbox } from "../host/sandbox.ts";
 import { createTopology, type Topology } from "../host/topology.ts";
 import { realClock } from "../kernel/clock.ts";
-import type { Log } from "../kernel/log.ts";
 import { Children } from "./children.ts";
-import { type ClusterConfig, kubeletRestartMs, masterOf, type NodeConfig, relaySocket } from "./config.ts";
+import { type ClusterConfig, kubeletRestartMs, mainCommand, masterOf, type NodeConfig, relaySocket } from "./config.ts";
 import { type ClusterEvent, emitEvent } from "./events.ts";
-import { mainCommand } from "./images.ts";
 import { startRelay, type Target } from "./relay.ts";
 
 const clock = realClock;
@@ -91,7 +89,7 @@ function startAll(config: ClusterConfig, topology: Topology | undefined, childre
 }
 
 /** Runs with the state folder as working folder until `signal` aborts. */
-export async function runSandbox(config: ClusterConfig, _log: Log, signal: AbortSignal): Promise<void> {
+export async function runSandbox(config: ClusterConfig, signal: AbortSignal): Promise<void> {
   const topology = await createMachines(config);
   const targets = new Targets();
   const children = new Children(config, clock, (event) => {

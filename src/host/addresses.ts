@@ -12,6 +12,10 @@ export const tunnelPort = 15008;
 const firstNodeOctet = 10;
 const firstClientOctet = 100;
 
+/** Addresses of the node with this index (0 is the master) and of the client machine with this one (from 0). */
+export const nodeIp = (index: number): string => `172.20.0.${firstNodeOctet + index}`;
+export const clientIp = (index: number): string => `172.20.0.${firstClientOctet + 1 + index}`;
+
 /** Range of pod addresses of the node with this IP: 172.20.0.11 → 10.244.1.0/24. */
 export function podCidrOfNode(nodeIp: string): string {
   const octet = Number(/^172\.20\.0\.(\d+)$/.exec(nodeIp)?.[1]);
