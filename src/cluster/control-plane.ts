@@ -12,6 +12,7 @@ import type { Client, Informer } from "../client/types.ts";
 import { startControllers } from "../controllers/controllers.ts";
 import { podsCidr } from "../host/addresses.ts";
 import { loadAuthority } from "../identity/authority.ts";
+import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import { systemRandom } from "../kernel/random.ts";
@@ -89,7 +90,7 @@ export async function runControlPlane(
     apply ? applyAll(config, client) : undefined,
   ]);
 
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await aborted(signal);
   stopStatus();
   scheduler.stop();
   controllers.stop();

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createClient } from "../client/client.ts";
 import { httpTransport } from "../client/http.ts";
+import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import { systemRandom } from "../kernel/random.ts";
@@ -42,6 +43,6 @@ export async function runKubelet(config: ClusterConfig, name: string, log: Log, 
     random: systemRandom,
     log,
   });
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await aborted(signal);
   await kubelet.stop();
 }

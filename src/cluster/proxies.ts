@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
@@ -42,7 +43,7 @@ async function runProxy(
     random,
     log,
   });
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await aborted(signal);
   await proxy.close();
 }
 

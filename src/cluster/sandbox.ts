@@ -3,6 +3,7 @@
 import { rmSync } from "node:fs";
 import { prepareSandbox } from "../host/sandbox.ts";
 import { createTopology, type Topology } from "../host/topology.ts";
+import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import { Children } from "./children.ts";
 import { type ClusterConfig, kubeletRestartMs, mainCommand, masterOf, type NodeConfig, relaySocket } from "./config.ts";
@@ -99,6 +100,6 @@ export async function runSandbox(config: ClusterConfig, signal: AbortSignal): Pr
   });
   const startNodes = startAll(config, topology, children);
   relayToHost(config, targets);
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  await aborted(signal);
   await children.stop();
 }

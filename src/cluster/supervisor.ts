@@ -3,6 +3,7 @@
 import { appendFileSync, rmSync, writeFileSync } from "node:fs";
 import { type RunningProcess, startProcess } from "../host/process.ts";
 import { sandboxArgv } from "../host/sandbox.ts";
+import { aborted } from "../kernel/abort.ts";
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { ClusterConfig } from "./config.ts";
@@ -62,10 +63,7 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
   const relays = (["api", "http", "https"] as const).map((name) =>
     startRelay({ hostname: "127.0.0.1", port: config.hostPorts[name] }, () => ({ unix: relaySocket(name) })),
   );
-  const aborted = new Promise<"stop">((resolve) =>
-    signal.addEventListener("abort", () => resolve("stop"), { once: true }),
-  );
-  const outcome = await Promise.race([aborted, sandbox.exited, failed.promise]);
+  const outcome = await Promise.race([aborted(signal).then(() => "stop" as const), sandbox.exited, failed.promise]);
   for (const relay of relays) relay.stop();
   await stopSandbox(sandbox, clock);
   if (outcome instanceof MeshbedError) throw outcome;
