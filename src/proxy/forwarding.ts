@@ -4,19 +4,17 @@ import type { Cancel } from "../kernel/clock.ts";
 import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
-import type { OwnedSocket } from "../wire/socket.ts";
 import { pick } from "./balance.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
-import type { Cluster, ClusterSlot, ConnectionWaiter, Endpoint } from "./cluster.ts";
-import { Dial, type DialListener } from "./dial.ts";
-import { baggageOf } from "./edges.ts";
+import type { Cluster, ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import { Connector, type ConnectorUser } from "./connector.ts";
 import { setClientCertificate, writeRequestHead } from "./headers.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
 import { backoffMs, type Failure, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
-import { countConnection, UpstreamConnection, type UpstreamUser, uncountConnection } from "./upstream.ts";
+import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
 
 /** The request this forwards. */
 export interface ForwardingOwner {
@@ -49,7 +47,7 @@ const staleTriesMax = 2;
 /** RFC 9209 §2.3.6, in the Proxy-Status field of an answer that an inbound proxy makes itself. */
 const connectionRefused = "error=connection_refused";
 
-export class Forwarding implements UpstreamUser, DialListener {
+export class Forwarding implements UpstreamUser, ConnectorUser {
   readonly #runtime: Runtime;
   readonly #owner: ForwardingOwner;
   #action: ForwardAction | undefined;
@@ -69,8 +67,7 @@ export class Forwarding implements UpstreamUser, DialListener {
   #toEndpoint: Endpoint | undefined;
   #toSlot: ClusterSlot | undefined;
   #upstream: UpstreamConnection | undefined;
-  #dial: Dial | undefined;
-  #waiter: ConnectionWaiter | undefined;
+  readonly #connector: Connector;
   #sent = false;
   #tries = 0;
   #staleTries = 0;
@@ -89,6 +86,7 @@ export class Forwarding implements UpstreamUser, DialListener {
   constructor(runtime: Runtime, owner: ForwardingOwner) {
     this.#runtime = runtime;
     this.#owner = owner;
+    this.#connector = new Connector(runtime, this);
   }
 
   /** Before each request. */
@@ -139,7 +137,7 @@ export class Forwarding implements UpstreamUser, DialListener {
     const owner = this.#owner;
     this.#tries++;
     if (slot.requestsActive >= cluster.thresholds.requestsMax) {
-      this.#overflow();
+      this.onOverflow();
       return;
     }
     const avoid = this.#action!.retry?.avoidPreviousHosts ? this.#failed : undefined;
@@ -197,76 +195,26 @@ export class Forwarding implements UpstreamUser, DialListener {
     const { clock } = this.#runtime;
     const perTryMs = this.#action!.retry?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
-    this.#connect(endpoint);
-  }
-
-  #connect(endpoint: Endpoint): void {
-    const idle = this.#staleTries < staleTriesMax ? endpoint.idle.pop() : undefined;
-    if (idle !== undefined) {
-      this.#send(idle as UpstreamConnection);
-      return;
-    }
-    const { clock } = this.#runtime;
     const slot = this.#toSlot!;
     const cluster = slot.current ?? this.#cluster!;
-    const { connectionsMax, pendingRequestsMax } = cluster.thresholds;
-    // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
-    if (slot.connectionsActive >= connectionsMax && endpoint.connections > 0) {
-      if (slot.pendingActive >= pendingRequestsMax) this.#overflow();
-      else this.#wait(endpoint, slot);
-      return;
-    }
-    const { transport } = endpoint;
-    countConnection(endpoint, slot);
-    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#owner.chain.owner.identity);
-    this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, clock, this);
+    this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax);
+  }
+  get caller(): WorkloadIdentity {
+    return this.#owner.chain.owner.identity;
   }
 
-  #wait(endpoint: Endpoint, slot: ClusterSlot): void {
-    const waiter: ConnectionWaiter = {
-      onConnectionFree: () => {
-        slot.pendingActive--;
-        // Not from inside the exchange that has just given the connection back.
-        queueMicrotask(() => {
-          if (this.#waiter !== waiter) {
-            endpoint.waiting.shift()?.onConnectionFree();
-            return;
-          }
-          this.#waiter = undefined;
-          this.#connect(endpoint);
-          this.#owner.flush();
-        });
-      },
-    };
-    this.#waiter = waiter;
-    slot.pendingActive++;
-    endpoint.waiting.push(waiter);
-  }
-  #stopWaiting(): void {
-    const waiter = this.#waiter;
-    if (waiter === undefined) return;
-    this.#waiter = undefined;
-    const { waiting } = this.#toEndpoint!;
-    const index = waiting.indexOf(waiter);
-    if (index < 0) return;
-    waiting.splice(index, 1);
-    this.#toSlot!.pendingActive--;
-  }
-
-  onDialed(socket: OwnedSocket, rest: Buffer | undefined): void {
-    this.#dial = undefined;
-    const slot = this.#toSlot!;
-    const cluster = slot.current ?? this.#cluster!;
-    const upstream = new UpstreamConnection(socket, this.#toEndpoint!, slot, cluster, this.#runtime);
+  onConnected(upstream: UpstreamConnection): void {
     this.#send(upstream);
-    if (rest) upstream.onData(rest);
   }
-  onDialFailed(reason: string): void {
-    this.#dial = undefined;
-    uncountConnection(this.#toEndpoint!, this.#toSlot!);
-    this.#runtime.log.debug("connect failed", { endpoint: this.#toEndpoint!.address, reason });
-    const timedOut = reason === "connection timeout";
+  onConnectFailed(timedOut: boolean): void {
     this.#lost("connect-failure", timedOut ? resetReason.timeout : resetReason.connectFailure);
+    this.#owner.flush();
+  }
+  onOverflow(): void {
+    const body = upstreamErrorBody(resetReason.overflow, this.#tries > 1);
+    this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n");
+  }
+  onConnectLater(): void {
     this.#owner.flush();
   }
 
@@ -454,21 +402,11 @@ export class Forwarding implements UpstreamUser, DialListener {
     this.#slot!.retriesActive--;
   }
 
-  #overflow(): void {
-    const body = upstreamErrorBody(resetReason.overflow, this.#tries > 1);
-    this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n");
-  }
-
   /** Ends the current try without ending the request. */
   #dropTry(): void {
     this.#tryTimer?.();
     this.#tryTimer = undefined;
-    if (this.#dial !== undefined) {
-      this.#dial.abort();
-      this.#dial = undefined;
-      uncountConnection(this.#toEndpoint!, this.#toSlot!);
-    }
-    this.#stopWaiting();
+    this.#connector.abort();
     this.#upstream?.abandon();
     this.#upstream = undefined;
     this.#uncount();

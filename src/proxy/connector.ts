@@ -1,0 +1,113 @@
+// Gets one try its connection: a kept one, a new one, or a place in the queue for the next that is free.
+
+import type { OwnedSocket } from "../wire/socket.ts";
+import type { Runtime } from "./chain.ts";
+import type { Cluster, ClusterSlot, ConnectionWaiter, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import { Dial, type DialListener } from "./dial.ts";
+import { baggageOf } from "./edges.ts";
+import { countConnection, UpstreamConnection, uncountConnection } from "./upstream.ts";
+
+export interface ConnectorUser {
+  /** Named to a tunnel's other side. */
+  readonly caller: WorkloadIdentity;
+  /** May come from inside `connect`. */
+  onConnected(upstream: UpstreamConnection): void;
+  onConnectFailed(timedOut: boolean): void;
+  /** Connections and queue are full. */
+  onOverflow(): void;
+  /** A connection was handed over out of the event loop's own turn: what is held back can go out. */
+  onConnectLater(): void;
+}
+
+/** idle → dialling → connected | failed; idle → waiting → idle. One try at a time; reused try after try. */
+export class Connector implements DialListener {
+  readonly #runtime: Runtime;
+  readonly #user: ConnectorUser;
+  #endpoint!: Endpoint;
+  #slot!: ClusterSlot;
+  #cluster!: Cluster;
+  #dial: Dial | undefined;
+  #waiter: ConnectionWaiter | undefined;
+
+  constructor(runtime: Runtime, user: ConnectorUser) {
+    this.#runtime = runtime;
+    this.#user = user;
+  }
+
+  /** `fresh`: no kept connection, as those tried before had been closed by the server. */
+  connect(endpoint: Endpoint, slot: ClusterSlot, cluster: Cluster, fresh: boolean): void {
+    const idle = fresh ? undefined : endpoint.idle.pop();
+    if (idle !== undefined) {
+      this.#user.onConnected(idle as UpstreamConnection);
+      return;
+    }
+    this.#endpoint = endpoint;
+    this.#slot = slot;
+    this.#cluster = cluster;
+    const { connectionsMax, pendingRequestsMax } = cluster.thresholds;
+    // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
+    if (slot.connectionsActive >= connectionsMax && endpoint.connections > 0) {
+      if (slot.pendingActive >= pendingRequestsMax) this.#user.onOverflow();
+      else this.#wait();
+      return;
+    }
+    const { transport } = endpoint;
+    countConnection(endpoint, slot);
+    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#user.caller);
+    this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
+  }
+
+  #wait(): void {
+    const endpoint = this.#endpoint;
+    const slot = this.#slot;
+    const waiter: ConnectionWaiter = {
+      onConnectionFree: () => {
+        slot.pendingActive--;
+        // Not from inside the exchange that has just given the connection back.
+        queueMicrotask(() => {
+          if (this.#waiter !== waiter) {
+            endpoint.waiting.shift()?.onConnectionFree();
+            return;
+          }
+          this.#waiter = undefined;
+          this.connect(endpoint, slot, slot.current ?? this.#cluster, false);
+          this.#user.onConnectLater();
+        });
+      },
+    };
+    this.#waiter = waiter;
+    slot.pendingActive++;
+    endpoint.waiting.push(waiter);
+  }
+
+  onDialed(socket: OwnedSocket, rest: Buffer | undefined): void {
+    this.#dial = undefined;
+    const cluster = this.#slot.current ?? this.#cluster;
+    const upstream = new UpstreamConnection(socket, this.#endpoint, this.#slot, cluster, this.#runtime);
+    this.#user.onConnected(upstream);
+    if (rest) upstream.onData(rest);
+  }
+  onDialFailed(reason: string): void {
+    this.#dial = undefined;
+    uncountConnection(this.#endpoint, this.#slot);
+    this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint.address, reason });
+    this.#user.onConnectFailed(reason === "connection timeout");
+  }
+
+  /** The try is over without a connection. Harmless at any other time. */
+  abort(): void {
+    if (this.#dial !== undefined) {
+      this.#dial.abort();
+      this.#dial = undefined;
+      uncountConnection(this.#endpoint, this.#slot);
+    }
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    this.#waiter = undefined;
+    const { waiting } = this.#endpoint;
+    const index = waiting.indexOf(waiter);
+    if (index < 0) return;
+    waiting.splice(index, 1);
+    this.#slot.pendingActive--;
+  }
+}
