@@ -9,6 +9,10 @@ export interface AccessEntry {
   minor: number;
   status: number;
   flags: string;
+  /** RESPONSE_CODE_DETAILS; empty: nothing special. */
+  details: string;
+  /** Envoy's dynamic metadata, by filter name. */
+  metadata: ReadonlyMap<string, unknown> | undefined;
   requestBodyBytes: number;
   responseBodyBytes: number;
   durationMs: number;

@@ -47,6 +47,8 @@ export interface HttpChain {
   inbound: boolean;
   routes: RouteSlot;
   filters: readonly Filter[];
+  /** Those of `filters` that see answers, last one first. */
+  responders: readonly Filter[];
   networkFilters: readonly NetworkFilter[];
   /** A gateway: forwarding headers are written, not trusted. */
   edge: boolean;

@@ -167,12 +167,14 @@ function compileHttp(
   const upgrades = http.upgradeConfigs
     .filter(({ enabled }) => enabled !== false)
     .map(({ upgradeType }) => upgradeType.toLowerCase());
+  const filters = compileFilters(http.httpFilters, context);
   return {
     kind: "http",
     owner: context.owner,
     inbound,
     routes,
-    filters: compileFilters(http.httpFilters, context),
+    filters,
+    responders: filters.filter(({ onResponse }) => onResponse).reverse(),
     networkFilters,
     edge,
     serverName: pass ? undefined : http.serverName || serverName,

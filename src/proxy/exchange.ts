@@ -7,14 +7,15 @@ import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Downstream } from "./downstream.ts";
 import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
-import type { FilterRequest } from "./filter.ts";
+import type { BodySink, FilterRequest } from "./filter.ts";
 import { Forwarding, type ForwardingOwner } from "./forwarding.ts";
-import { addRules, prepareRequest, prepareResponse } from "./headers.ts";
+import { addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
 import { RequestView } from "./request.ts";
+import { ResponseView } from "./response.ts";
 import { findRoute, findVirtualHost, pickTarget, type Route, type WeightedTarget } from "./route.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
-export class Exchange implements FilterRequest, ForwardingOwner {
+export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   readonly #runtime: Runtime;
   readonly #down: Downstream;
   readonly #forwarding: Forwarding;
@@ -44,6 +45,10 @@ export class Exchange implements FilterRequest, ForwardingOwner {
   #filterChain: HttpChain | undefined;
   #filterIndex = 0;
   #filterTimer: Cancel | undefined;
+  #details = "";
+  #metadata: Map<string, unknown> | undefined;
+  /** Made when the first answer meets a response filter. */
+  #response: ResponseView | undefined;
 
   constructor(runtime: Runtime, down: Downstream) {
     this.#runtime = runtime;
@@ -52,8 +57,8 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     this.#forwarding = new Forwarding(runtime, this);
   }
 
-  get understandsChunked(): boolean {
-    return this.#down.understandsChunked;
+  get wantsPayload(): boolean {
+    return !this.#down.understandsChunked || this.#response?.transform !== undefined;
   }
 
   /**
@@ -76,6 +81,8 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     this.#flags = "-";
     this.#extraFlags = "";
     this.#filterChain = undefined;
+    this.#details = "";
+    this.#metadata = undefined;
     this.#forwarding.reset();
     clearEdits(this.requestEdits);
     clearEdits(this.#responseEdits);
@@ -154,6 +161,19 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     const peer = { identity: this.chain.owner.identity, authenticated: true };
     return { ...client, localAddress: host, localPort: port, secure: true, peer };
   }
+  setRequestHeader(name: string, value: string): void {
+    setHeader(this.requestEdits, name, value);
+  }
+  removeRequestHeader(name: string): void {
+    removeHeader(this.requestEdits, name);
+  }
+  metadata(namespace: string): unknown {
+    return this.#metadata?.get(namespace);
+  }
+  setMetadata(namespace: string, value: unknown): void {
+    this.#metadata ??= new Map();
+    this.#metadata.set(namespace, value);
+  }
   addResponseHeader(line: string): void {
     this.#responseEdits.added += line;
   }
@@ -217,15 +237,17 @@ export class Exchange implements FilterRequest, ForwardingOwner {
   // ---- the answer ----
 
   /** Answers instead of the upstream; with an answer already begun, breaks it off. */
-  reply(status: number, body: string, flags: string, headers = ""): void {
+  reply(status: number, body: string, flags: string, headers = "", details = ""): void {
     if (!this.active) return;
     this.#flags = flags;
+    this.#details = details;
     if (this.#responseStarted) {
       this.#finish();
       this.#down.reset();
       return;
     }
     this.#status = status;
+    this.#filterResponse(undefined, "local");
     this.#down.sendLocal(status, body, headers + this.#responseEdits.added, this.chain);
     this.#finish();
     this.#down.end(this.requestComplete);
@@ -236,7 +258,24 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     this.#status = head.status;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     this.#prepareResponse(head);
-    this.#down.sendHead(head, this.#responseEdits, framing, this.chain);
+    this.#filterResponse(head, framing);
+    // A transformed body has no length known beforehand.
+    const sent = this.#response?.transform ? "close" : framing;
+    this.#down.sendHead(head, this.#responseEdits, sent, this.chain);
+  }
+  /** From the endpoint outwards: a neighbour's filters, then this chain's. */
+  #filterResponse(head: Head | undefined, framing: Framing | "local"): void {
+    const { responders } = this.chain;
+    const near = this.#forwarding.neighbour?.responders;
+    if (responders.length === 0 && !near?.length) return;
+    this.#response ??= new ResponseView(this.#responseEdits, this);
+    if (near) {
+      this.#filterChain = this.#forwarding.neighbour;
+      this.#response.filter(this.#status, head, framing, near, this);
+    }
+    this.#filterChain = this.chain;
+    this.#response.filter(this.#status, head, framing, responders, this);
+    this.#filterChain = undefined;
   }
   #prepareResponse(head: Head): void {
     prepareResponse(this.#responseEdits, this.chain, this.#forwarding.serviceMs);
@@ -249,9 +288,26 @@ export class Exchange implements FilterRequest, ForwardingOwner {
   }
   onBody(chunk: Buffer, from: number, to: number): boolean {
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
-    return this.#down.sendBody(chunk, from, to);
+    const transform = this.#response?.transform;
+    return transform === undefined ? this.#down.sendBody(chunk, from, to) : transform.write(chunk, from, to);
   }
   onEnd(): void {
+    const transform = this.#response?.transform;
+    if (transform === undefined) this.end();
+    else transform.end();
+  }
+  push(chunk: Buffer): boolean {
+    if (!this.active) return false;
+    const room = this.#down.sendBody(chunk, 0, chunk.length);
+    this.#down.flush();
+    return room;
+  }
+  onRoom(): void {
+    if (this.active) this.#forwarding.resumeResponse();
+  }
+  /** The answer's last byte has been given, as it came or by the transform. */
+  end(): void {
+    if (!this.active) return;
     this.#down.finishBody();
     this.#finish();
     this.#down.end(this.requestComplete);
@@ -260,7 +316,10 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     this.#down.flush();
   }
   onDownstreamDrain(): void {
-    if (this.active) this.#forwarding.resumeResponse();
+    if (!this.active) return;
+    const transform = this.#response?.transform;
+    if (transform === undefined) this.#forwarding.resumeResponse();
+    else transform.onDrain();
   }
   onUpgraded(head: Head, upstream: UpstreamConnection, rest: Buffer | undefined): void {
     this.#status = 101;
@@ -286,6 +345,11 @@ export class Exchange implements FilterRequest, ForwardingOwner {
     this.#filterTimer = undefined;
     const forwarding = this.#forwarding;
     forwarding.finish();
+    const response = this.#response;
+    if (response?.transform !== undefined) {
+      response.transform.abort();
+      response.transform = undefined;
+    }
     const durationMs = this.#runtime.clock.monotonicMs() - this.#startMs;
     const extra = this.#extraFlags;
     const flags = extra === "" ? this.#flags : this.#flags === "-" ? extra : `${this.#flags},${extra}`;
@@ -311,6 +375,8 @@ export class Exchange implements FilterRequest, ForwardingOwner {
       minor: this.request.head.minor,
       status: this.#status,
       flags,
+      details: this.#details,
+      metadata: this.#metadata,
       requestBodyBytes: this.#bodyBytes,
       responseBodyBytes: responseBytes,
       durationMs,

@@ -1,5 +1,6 @@
-// The contract of filters. A filter is one file with one factory; a chain's filters are an explicit list (compile_http.ts).
+// The contract of filters. A filter is one file with one factory; filters/registry.ts lists them, a listener's chain orders them.
 
+import type { Framing } from "../wire/http1_body.ts";
 import type { ConnectionInfo } from "./chain.ts";
 import type { RequestView } from "./request.ts";
 
@@ -9,22 +10,62 @@ export interface FilterRequest {
   readonly connection: ConnectionInfo;
   /** Settings of the filter `name` on the matched route, as its compileSettings made them. */
   settings(name: string): unknown;
-  /** Answers instead of the upstream; the filter returns "stop". */
-  reply(status: number, body: string, flags: string, headers?: string): void;
+  /** Answers instead of the upstream; the filter returns "stop". `headers`: complete lines. `details`: RESPONSE_CODE_DETAILS. */
+  reply(status: number, body: string, flags: string, headers?: string, details?: string): void;
   /** After "stop": goes on with the next filter. Harmless when the request is gone. */
   resume(): void;
   /** Runs `callback` later unless the request has ended by then; one at a time. */
   after(delayMs: number, callback: () => void): void;
+  /** Sets (replaces) a field of the request as it goes upstream. `name` in lower case. */
+  setRequestHeader(name: string, value: string): void;
+  removeRequestHeader(name: string): void;
   /** A complete header line ("name: value\r\n") for the answer, whoever gives it. */
   addResponseHeader(line: string): void;
   /** Recorded as a response flag without ending the request (DI). */
   addFlag(flag: string): void;
+  /** What one filter tells later ones and the access log (Envoy's dynamic metadata), by filter name. */
+  metadata(namespace: string): unknown;
+  setMetadata(namespace: string, value: unknown): void;
+}
+
+/** An answer on its way to the client, before its head is sent. */
+export interface FilterResponse {
+  readonly status: number;
+  /** A field of the upstream's head, by lower-case name; undefined when absent or for an answer made by the proxy. */
+  header(name: string): string | undefined;
+  removeHeader(name: string): void;
+  /** A complete header line ("name: value\r\n"). */
+  addHeader(line: string): void;
+  /** "none": the answer has no body. "local": made by the proxy. */
+  readonly framing: Framing | "local";
+  /** The body goes through `make`'s transform; its length becomes unknown. At most one per answer, and only if it has a body. */
+  transformBody(make: (sink: BodySink) => BodyTransform): void;
+}
+
+/** Changes a body on its way. Memory is bounded: after `write` says false it gets no more until it calls `sink.onRoom`. */
+export interface BodyTransform {
+  write(chunk: Buffer, from: number, to: number): boolean;
+  end(): void;
+  /** The client takes bytes again after `sink.push` said false. */
+  onDrain(): void;
+  /** The request is over before the end; frees what it holds. */
+  abort(): void;
+}
+
+export interface BodySink {
+  /** False: the client is full, until `onDrain`. Harmless when the request is gone. */
+  push(chunk: Buffer): boolean;
+  /** Everything has been pushed. */
+  end(): void;
+  onRoom(): void;
 }
 
 export interface Filter {
   readonly name: string;
   /** "stop": the filter answered, or calls resume() later. */
   onRequest(request: FilterRequest): "continue" | "stop";
+  /** Called in the chain's reverse order. */
+  onResponse?(request: FilterRequest, response: FilterResponse): void;
 }
 
 /** Decides on a connection by its addresses and peer, before any byte is read. */

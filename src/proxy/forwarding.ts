@@ -26,7 +26,8 @@ export interface ForwardingOwner {
   readonly isHead: boolean;
   readonly isUpgrade: boolean;
   readonly requestComplete: boolean;
-  readonly understandsChunked: boolean;
+  /** Body bytes of the answer are wanted without chunk framing. */
+  readonly wantsPayload: boolean;
   /** Runs a neighbour's filters, then calls `open`. */
   runFilters(chain: HttpChain, from: number): void;
   reply(status: number, body: string, flags: string, headers?: string): void;
@@ -113,7 +114,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     return this.#owner.isHead;
   }
   get wantsPayload(): boolean {
-    return !this.#owner.understandsChunked;
+    return this.#owner.wantsPayload;
   }
 
   start(action: ForwardAction, slot: ClusterSlot, cluster: Cluster): void {

@@ -58,16 +58,22 @@ export function prepareResponse(edits: HeaderEdits, chain: HttpChain, serviceMs:
 
 /** Applies configured rules. Envoy's order: remove, then add. */
 export function addRules(edits: HeaderEdits, rules: HeaderRules, head: Head | undefined): void {
-  for (const name of rules.remove) remove(edits, name);
+  for (const name of rules.remove) removeHeader(edits, name);
   for (const { name, value, mode } of rules.add) {
     if (mode === "absent" && (head?.get(name) !== undefined || edits.added.includes(`${name}: `))) continue;
-    if (mode === "overwrite") remove(edits, name);
+    if (mode === "overwrite") removeHeader(edits, name);
     edits.added += `${name}: ${value}\r\n`;
   }
 }
 
+/** Instead of whatever is there. `name` in lower case. */
+export function setHeader(edits: HeaderEdits, name: string, value: string): void {
+  removeHeader(edits, name);
+  edits.added += `${name}: ${value}\r\n`;
+}
+
 /** Also takes back what an earlier step added. */
-function remove(edits: HeaderEdits, name: string): void {
+export function removeHeader(edits: HeaderEdits, name: string): void {
   if (edits.removed === undefined) edits.removed = [name];
   else if (!edits.removed.includes(name)) edits.removed = [...edits.removed, name];
   if (edits.added.includes(`${name}: `))
