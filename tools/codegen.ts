@@ -1,6 +1,7 @@
 // Generates gen/ (Envoy v3 message types) from the protos that @grpc/grpc-js-xds ships. Run by `npm ci`; never committed.
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { writeExtensions } from "./extensions.ts";
 import { stripDescriptors } from "./strip-descriptors.ts";
 
 const root = join(import.meta.dir, "..");
@@ -14,6 +15,7 @@ const stamp = join(final, ".stamp");
 const roots = [
   "envoy/service/discovery/v3/ads.proto",
   "envoy/service/discovery/v3/discovery.proto",
+  "envoy/config/bootstrap/v3/bootstrap.proto",
   "envoy/config/listener/v3/listener.proto",
   "envoy/config/route/v3/route.proto",
   "envoy/config/cluster/v3/cluster.proto",
@@ -36,6 +38,7 @@ const key = JSON.stringify([
   roots,
   readFileSync(join(root, "src/xds/workload.proto"), "utf8"),
   readFileSync(join(import.meta.dir, "strip-descriptors.ts"), "utf8"),
+  readFileSync(join(import.meta.dir, "extensions.ts"), "utf8"),
   ...["@grpc/grpc-js-xds", "@bufbuild/protoc-gen-es"].map(
     (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
   ),
@@ -92,6 +95,7 @@ const buf = Bun.spawnSync(
 if (!buf.success) process.exit(1);
 rmSync(protos, { recursive: true, force: true });
 stripDescriptors(out);
+writeExtensions(out);
 writeFileSync(join(out, ".stamp"), key);
 rmSync(final, { recursive: true, force: true });
 renameSync(out, final);
