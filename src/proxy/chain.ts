@@ -6,6 +6,7 @@ import type { Metrics } from "../kernel/metrics.ts";
 import type { Random } from "../kernel/random.ts";
 import type { AccessLog } from "./access_log.ts";
 import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
+import type { DownstreamCounts } from "./counts.ts";
 import type { Filter, NetworkFilter } from "./filter.ts";
 import type { InboundRegistry } from "./inbound.ts";
 import type { RouteTable } from "./route.ts";
@@ -60,6 +61,8 @@ export interface HttpChain {
   connectionIdleMs: number;
   headerTimeoutMs: number;
   stats: InboundStats;
+  /** Of its stat_prefix; kept when the chain is replaced. */
+  counts: DownstreamCounts;
 }
 
 export interface TcpChain {
@@ -73,6 +76,8 @@ export interface TcpChain {
   accessLog: AccessLog | undefined;
   idleMs: number;
   stats: InboundStats;
+  /** Of its stat_prefix; kept when the chain is replaced. */
+  counts: DownstreamCounts;
 }
 
 export type Chain = HttpChain | TcpChain;

@@ -1,5 +1,10 @@
 // Clusters and their endpoints as the data path sees them. An endpoint outlives configuration changes: its connections and counts stay.
 
+import { newUpstreamCounts } from "./counts.ts";
+import type { Clock } from "../kernel/clock.ts";
+import type { HostMonitor } from "./balancing/outlier.ts";
+import type { Selection } from "./balancing/selection.ts";
+import type { Cluster } from "./cluster_config.ts";
 import type { EdgeStats } from "./telemetry.ts";
 
 /** Who a workload is, for telemetry and policy. Fields are "unknown" when xDS does not say. */
@@ -78,16 +83,46 @@ export interface IdleConnection {
   close(): void;
 }
 
+/** Of an endpoint, as its load assignment says. */
+export type EndpointHealth = "healthy" | "degraded" | "unhealthy";
+
+/** How an endpoint takes part in balancing, as its load assignment says. */
+export interface Placement {
+  weight: number;
+  priority: number;
+  health: EndpointHealth;
+  /** "region/zone/sub-zone" */
+  locality: string;
+  /** Share of its locality among those of its priority; 0 when not given. */
+  localityWeight: number;
+  /** What consistent hashing knows it by (metadata envoy.lb hash_key; else its address). */
+  hashKey: string;
+  /** Where and with which Host field it is checked; undefined: its own address, no name of its own. */
+  healthCheck: EndpointHealthCheck | undefined;
+}
+
+export interface EndpointHealthCheck {
+  disabled: boolean;
+  /** 0: the endpoint's own. */
+  port: number;
+  /** "": none of its own. */
+  host: string;
+}
+
 export class Endpoint {
   /** "ip:port" */
   readonly address: string;
   /** Identifies the endpoint across updates: address and everything that decides how it is reached. */
   readonly key: string;
   readonly transport: Transport;
-  weight: number;
-  priority: number;
-  healthy: boolean;
+  placement: Placement;
   workload: WorkloadIdentity;
+  /** Failed its active health checks, or has not passed the first one yet. */
+  failedActiveCheck = false;
+  /** Passive health checking; undefined without outlier detection. */
+  outlier: HostMonitor | undefined;
+  /** When it was added or last passed its health checks again: slow start begins here. */
+  healthySinceMs = 0;
   /** Requests (HTTP) or connections (TCP) in progress. */
   active = 0;
   /** Open connections, idle ones and those being opened included. */
@@ -97,8 +132,6 @@ export class Endpoint {
   /** Most recently used last. */
   readonly idle: IdleConnection[] = [];
   removed = false;
-  /** Smooth weighted round robin's running balance. */
-  balance = 0;
   stats: EdgeStats | undefined;
   /** The inbound chain of this very process behind this address, cached for one registry version. */
   localVersion = -1;
@@ -114,9 +147,29 @@ export class Endpoint {
     this.key = key;
     this.transport = transport;
     this.workload = workload;
-    this.weight = 1;
-    this.priority = 0;
-    this.healthy = true;
+    this.placement = {
+      weight: 1,
+      priority: 0,
+      health: "healthy",
+      locality: "",
+      localityWeight: 0,
+      hashKey: address,
+      healthCheck: undefined,
+    };
+  }
+
+  /** By everything that is known: what xDS says, active checks and outlier detection. */
+  get health(): EndpointHealth {
+    return this.failedActiveCheck || this.outlier?.ejected ? "unhealthy" : this.placement.health;
+  }
+  get healthy(): boolean {
+    return this.health === "healthy";
+  }
+  get weight(): number {
+    return this.placement.weight;
+  }
+  get priority(): number {
+    return this.placement.priority;
   }
 
   /** No longer told by xDS: idle connections close now, busy ones when their request is done. */
@@ -126,77 +179,96 @@ export class Endpoint {
   }
 }
 
-export type LoadBalancing = "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "ORIGINAL_DST";
-
-/** Circuit breakers; Infinity when not set. */
-export interface Thresholds {
-  connectionsMax: number;
-  pendingRequestsMax: number;
-  requestsMax: number;
-  retriesMax: number;
+/** What is in progress, against the circuit breakers of one priority. */
+export interface Usage {
+  requestsActive: number;
+  pendingActive: number;
+  retriesActive: number;
+  /** Refused by a circuit breaker so far. */
+  overflows: number;
 }
 
-export interface Cluster {
-  readonly name: string;
-  readonly policy: LoadBalancing;
-  readonly connectTimeoutMs: number;
-  readonly connectionIdleMs: number;
-  readonly requestsPerConnectionMax: number;
-  readonly thresholds: Thresholds;
-  readonly service: ServiceIdentity;
-  /** Origination for endpoints without a tunnel. */
-  readonly tls: ClientTls | undefined;
-  /** True when the endpoints come from EDS under `edsName`. */
-  readonly edsName: string | undefined;
-}
+/** Envoy's overprovisioning factor in percent: a priority keeps all its load while 1 / 1.4 of it is healthy. */
+export const overprovisioningDefaultPercent = 140;
 
-/** What a cluster name stands for now. Routes hold the slot, so an update needs no route to be compiled again. */
-export class ClusterSlot {
+const noClock: Pick<Clock, "monotonicMs"> = { monotonicMs: () => 0 };
+
+/** What a cluster name stands for now. Routes hold the slot, so an update needs no route to be compiled again. It counts the requests of default priority itself. */
+export class ClusterSlot implements Usage {
   readonly name: string;
-  current: Cluster | undefined;
-  /** Endpoints of the highest priority that has a healthy one; replaced, never changed. */
-  endpoints: readonly Endpoint[] = [];
-  /** Everything known, for the admin pages. */
-  all: readonly Endpoint[] = [];
-  uniformWeights = true;
-  /** False until endpoints have arrived once. */
+  readonly #clock: Pick<Clock, "monotonicMs">;
+  #current: Cluster | undefined;
+  #all: readonly Endpoint[] = [];
+  overprovisioningPercent = overprovisioningDefaultPercent;
+  /** How endpoints are picked; built by the first pick after a change of anything it depends on. */
+  selection: Selection | undefined;
+  /** False until endpoints have arrived once, and have been checked once if they are to be. */
   warm = false;
-  rotation = 0;
   requestsActive = 0;
-  connectionsActive = 0;
   pendingActive = 0;
   retriesActive = 0;
+  overflows = 0;
+  /** Of requests whose route has priority HIGH. */
+  readonly high: Usage = { requestsActive: 0, pendingActive: 0, retriesActive: 0, overflows: 0 };
+  connectionsActive = 0;
   /** For failures before an endpoint was picked. */
   stats: EdgeStats | undefined;
   /** ORIGINAL_DST: endpoints by address. */
   readonly originals = new Map<string, Endpoint>();
+  /** Told when endpoints have come or gone: outlier detection and health checks follow. */
+  onEndpoints: (() => void) | undefined;
 
-  constructor(name: string) {
+  constructor(name: string, clock = noClock) {
     this.name = name;
+    this.#clock = clock;
+  }
+
+  get current(): Cluster | undefined {
+    return this.#current;
+  }
+  set current(cluster: Cluster | undefined) {
+    this.#current = cluster;
+    this.selection = undefined;
+  }
+  /** Everything known, whatever its health. */
+  get all(): readonly Endpoint[] {
+    return this.#all;
+  }
+  nowMs(): number {
+    return this.#clock.monotonicMs();
+  }
+
+  /** An endpoint's health has changed. */
+  reselect(): void {
+    this.selection = undefined;
   }
 
   /** Replaces the endpoints by `next`; those with a known key keep their object, the rest are retired. */
-  setEndpoints(next: readonly Endpoint[]): void {
-    const before = new Map(this.all.map((endpoint) => [endpoint.key, endpoint]));
-    const all = next.map((endpoint) => {
+  setEndpoints(next: readonly Endpoint[], overprovisioningPercent = overprovisioningDefaultPercent): void {
+    const before = new Map(this.#all.map((endpoint) => [endpoint.key, endpoint]));
+    const nowMs = this.nowMs();
+    const all = new Map<string, Endpoint>();
+    for (const endpoint of next) {
+      // One address told twice is one endpoint, as in Envoy.
+      if (all.has(endpoint.key)) continue;
       const kept = before.get(endpoint.key);
-      if (!kept) return endpoint;
+      all.set(endpoint.key, kept ?? endpoint);
+      if (!kept) {
+        endpoint.healthySinceMs = nowMs;
+        continue;
+      }
       before.delete(endpoint.key);
-      kept.weight = endpoint.weight;
-      kept.priority = endpoint.priority;
-      kept.healthy = endpoint.healthy;
+      kept.placement = endpoint.placement;
       if (!sameWorkload(kept.workload, endpoint.workload)) {
         kept.workload = endpoint.workload;
         kept.stats = undefined;
       }
-      return kept;
-    });
+    }
     for (const gone of before.values()) gone.retire();
-    this.all = all;
-    const usable = all.filter((endpoint) => endpoint.healthy && endpoint.weight > 0);
-    const best = usable.reduce((least, { priority }) => Math.min(least, priority), Number.POSITIVE_INFINITY);
-    this.endpoints = usable.filter(({ priority }) => priority === best);
-    this.uniformWeights = this.endpoints.every(({ weight }) => weight === this.endpoints[0]!.weight);
+    this.#all = [...all.values()];
+    this.overprovisioningPercent = overprovisioningPercent;
+    this.selection = undefined;
     this.warm = true;
+    this.onEndpoints?.();
   }
 }

@@ -22,6 +22,7 @@ import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
 import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
+import type { DownstreamCounts } from "./counts.ts";
 import type { NetworkFilter } from "./filter.ts";
 import { compileFilters, type FilterDeps } from "./filters/registry.ts";
 import type { SecretStore } from "./secrets.ts";
@@ -64,6 +65,8 @@ export interface ListenerContext extends FilterDeps {
   inlineRoutes(config: RouteConfiguration, key: string): RouteSlot;
   chainSlot(key: string): ChainSlot;
   stats(key: string): InboundStats;
+  /** By "http.<stat_prefix>" or "tcp.<stat_prefix>". */
+  counts(key: string): DownstreamCounts;
 }
 
 /** Istio's gateways and sidecars name themselves so. */
@@ -185,6 +188,7 @@ function compileHttp(
       durationMs(http.commonHttpProtocolOptions?.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
     headerTimeoutMs: durationMs(http.requestHeadersTimeout, edge ? headerTimeoutMs.edge : headerTimeoutMs.mesh),
     stats: context.stats(key),
+    counts: context.counts(`http.${http.statPrefix || listener.name}`),
   };
 }
 
@@ -218,6 +222,7 @@ function compileTcp(
     accessLog: accessLogOf(tcp.accessLog, context),
     idleMs: durationMs(tcp.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
     stats: context.stats(key),
+    counts: context.counts(`tcp.${tcp.statPrefix || listener.name}`),
   };
 }
 

@@ -89,6 +89,7 @@ export class Connector implements DialListener {
   }
   onDialFailed(reason: string): void {
     this.#dial = undefined;
+    this.#slot.counts.connectFailures++;
     uncountConnection(this.#endpoint, this.#slot);
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint.address, reason });
     this.#user.onConnectFailed(reason === "connection timeout");

@@ -5,6 +5,7 @@ import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
+import { statusClass } from "./counts.ts";
 import type { Downstream } from "./downstream.ts";
 import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
 import type { BodySink, FilterRequest } from "./filter.ts";
@@ -68,6 +69,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   begin(head: Head, chain: HttpChain, headBytes: number, hasBody: boolean): void {
     this.chain = chain;
     this.active = true;
+    chain.counts.requests++;
     this.#startMs = this.#runtime.clock.monotonicMs();
     if (chain.accessLog) this.#startedAtMs = this.#runtime.clock.now();
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
@@ -361,6 +363,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
       ? inboundEdge(metrics, chain, client)
       : outboundEdge(metrics, chain.owner, forwarding.endpoint, this.#target?.slot);
     edge.request(this.#status, flags, durationMs, requestBytes, responseBytes);
+    chain.counts.ended[statusClass(this.#status)]!++;
     if (forwarding.neighbour)
       neighbourEdge(metrics, forwarding.neighbour, forwarding.endpoint!, chain.owner).request(
         this.#status,

@@ -8,6 +8,7 @@ import { pick } from "./balance.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Cluster, ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
 import { Connector, type ConnectorUser } from "./connector.ts";
+import { statusClass } from "./counts.ts";
 import { setClientCertificate, writeRequestHead } from "./headers.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetReason, upstreamErrorBody } from "./reply.ts";
@@ -124,6 +125,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (action.timeoutMs > 0)
       this.#routeTimer = this.#runtime.clock.after(action.timeoutMs, () => {
         this.#routeTimer = undefined;
+        slot.counts.timeouts++;
         this.#dropTry();
         this.#owner.reply(504, "upstream request timeout", "UT");
       });
@@ -157,6 +159,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     endpoint.active++;
     endpoint.requests++;
     slot.requestsActive++;
+    slot.counts.requests++;
     this.#counted = true;
     if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.address);
     if (!owner.chain.inbound) {
@@ -212,6 +215,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#owner.flush();
   }
   onOverflow(): void {
+    this.#slot!.counts.overflows++;
     const body = upstreamErrorBody(resetReason.overflow, this.#tries > 1);
     this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n");
   }
@@ -269,6 +273,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   onResponseHead(head: Head, framing: Framing): boolean {
     this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
+    this.#slot!.counts.answers[statusClass(head.status)]!++;
     if (head.status === 503 && this.#isUnreachedPod(head)) {
       this.#upstream?.abandon();
       this.#upstream = undefined;
@@ -345,6 +350,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #lost(failure: Failure, reason: string): void {
     const owner = this.#owner;
     if (this.endpoint) this.endpoint.failures++;
+    if (failure === "per-try-timeout") this.#slot!.counts.timeouts++;
     if (this.#answerBegun) {
       this.#dropTry();
       owner.reply(0, "", "UC");
@@ -388,6 +394,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#failed.push(this.endpoint!);
     this.#dropTry();
     this.#slot!.retriesActive++;
+    this.#slot!.counts.retries++;
     this.#retrying = true;
     const delayMs = backoffMs(retry, this.#tries, this.#runtime.random);
     this.#backoffTimer = this.#runtime.clock.after(delayMs, () => {

@@ -7,6 +7,7 @@ import { Acceptance } from "./accept.ts";
 import type { ChainSlot, ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
 import { ClusterSlot, unknownService, unknownWorkload } from "./cluster.ts";
 import type { CompiledListener } from "./compile_listener.ts";
+import { newDownstreamCounts } from "./counts.ts";
 import { type Dispatch, dispatch, type LocalWorkload } from "./dispatch.ts";
 import type { Sockets, WantedSocket } from "./sockets.ts";
 import { startChain } from "./start_chain.ts";
@@ -92,6 +93,7 @@ function passthroughChain(node: XdsNode): ChainSlot {
     accessLog: undefined,
     idleMs: passthroughIdleMs,
     stats: { byPeer: new Map() },
+    counts: newDownstreamCounts(),
   };
   return { current: chain };
 }

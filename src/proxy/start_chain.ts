@@ -20,10 +20,16 @@ export function startChain(
     socket.terminate();
     return;
   }
+  const { counts } = chain;
+  counts.connections++;
+  const closed = (): void => {
+    counts.connectionsClosed++;
+    onClosed();
+  };
   if (chain.kind === "tcp") {
-    new TcpSession(socket, chain, connection, runtime, early, onClosed);
+    new TcpSession(socket, chain, connection, runtime, early, closed);
     return;
   }
-  const http = new HttpServerConnection(socket, slot, chain, connection, runtime, onClosed);
+  const http = new HttpServerConnection(socket, slot, chain, connection, runtime, closed);
   if (early?.length) http.onData(early);
 }

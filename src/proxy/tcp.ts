@@ -106,6 +106,7 @@ export class TcpSession implements SocketOwner, DialListener {
     endpoint.active++;
     endpoint.connections++;
     slot.connectionsActive++;
+    slot.counts.connections++;
     const series = this.#edges.map((edge) => edge.tcp());
     for (const { opened } of series) opened.value++;
     const onClosed = (): void => {
@@ -132,6 +133,7 @@ export class TcpSession implements SocketOwner, DialListener {
   onDialFailed(reason: string): void {
     this.#dial = undefined;
     this.#endpoint!.failures++;
+    this.#slot!.counts.connectFailures++;
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint!.address, reason });
     this.#failed.push(this.#endpoint!);
     if (this.#tries >= connectTriesMax || this.#slot?.current?.policy === "ORIGINAL_DST") this.#giveUp();

@@ -31,6 +31,7 @@ export interface UpstreamUser {
 export function countConnection(endpoint: Endpoint, slot: ClusterSlot): void {
   endpoint.connections++;
   slot.connectionsActive++;
+  slot.counts.connections++;
 }
 export function uncountConnection(endpoint: Endpoint, slot: ClusterSlot): void {
   endpoint.connections--;

@@ -14,6 +14,7 @@ import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cl
 import { type CompiledCluster, compileCluster, compileEndpoints, tunnelSecrets } from "./compile_cluster.ts";
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
 import { compileRoutes } from "./compile_route.ts";
+import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { RouteTable } from "./route.ts";
 import { clientContextDefaults, SecretStore } from "./secrets.ts";
 
@@ -51,6 +52,8 @@ export class XdsNode {
   readonly listeners = new Map<string, CompiledListener>();
   readonly clusters = new Map<string, ClusterSlot>();
   readonly routes = new Map<string, RouteSlot>();
+  /** By "http.<stat_prefix>" and "tcp.<stat_prefix>". */
+  readonly downstream = new Map<string, DownstreamCounts>();
   readonly #deps: XdsNodeDeps;
   readonly #source: XdsSource;
   readonly #subscriptions: { route: Subscription; endpoint: Subscription; secret: Subscription };
@@ -262,6 +265,7 @@ export class XdsNode {
       },
       inlineRoutes: (config, key) => ({ name: key, current: this.#compileRoutes(config) }),
       chainSlot: (key) => getOrAdd(this.#chains, key, () => ({ current: undefined })),
+      counts: (key) => getOrAdd(this.downstream, key, newDownstreamCounts),
       stats: (key) => getOrAdd(this.#stats, key, () => ({ byPeer: new Map() })),
     };
     return { message, compiled: compileListener(message, context), routeNames };
