@@ -80,6 +80,46 @@ describe("chunked bodies", () => {
     }
   });
 
+  /** What a raw scan that keeps trailers gives: body and trailer section. */
+  function withTrailers(random: Random, input: string): { body: string; trailers: string } {
+    const scanner = new ChunkedScanner();
+    scanner.reset(true);
+    const bytes = Buffer.from(input, "latin1");
+    let body = "";
+    for (let at = 0; !scanner.done; ) {
+      const end = scanner.scan(bytes, at, Math.min(bytes.length, at + 1 + random.below(9)), true);
+      if (end < 0) throw new Error(`refused at ${at}`);
+      for (let i = 0; i < scanner.ranges.length; i += 2)
+        body += bytes.latin1Slice(scanner.ranges[i]!, scanner.ranges[i + 1]!);
+      at = end;
+    }
+    return { body, trailers: scanner.takeTrailers().toString("latin1") };
+  }
+
+  test("keep their trailers where that is asked for, but none that would change the message's meaning", () => {
+    const sent =
+      "X-Sum: 1\r\ncontent-length: 5\r\nTransfer-Encoding: chunked\r\nhost: b\r\nAuthorization: x\r\nset-cookie: a=b\r\n" +
+      "grpc-status:  0 \r\nx-forwarded-for: 10.0.0.1\r\n";
+    for (let seed = 0; seed < 100; seed++) {
+      const kept = withTrailers(seededRandom(seed), `3;ext\r\nabc\r\n0;last\r\n${sent}\r\nGET /`);
+      expect({ seed, ...kept }).toEqual({
+        seed,
+        body: "3\r\nabc\r\n0\r\n",
+        trailers: "X-Sum: 1\r\ngrpc-status: 0\r\n\r\n",
+      });
+      expect({ seed, ...withTrailers(seededRandom(seed), "1\r\na\r\n0\r\n\r\n") }).toEqual({
+        seed,
+        body: "1\r\na\r\n0\r\n",
+        trailers: "\r\n",
+      });
+    }
+  });
+
+  test("lose all trailers when those contradict each other or are too many", () => {
+    for (const trailers of ["content-length: 1\r\ncontent-length: 2\r\nx: y\r\n", "x: y\r\n".repeat(101)])
+      expect(withTrailers(seededRandom(1), `0\r\n${trailers}\r\n`).trailers).toBe("\r\n");
+  });
+
   const malformed: [string, string][] = [
     ["no size", "\r\nabc\r\n0\r\n\r\n"],
     ["a sign", "+3\r\nabc\r\n0\r\n\r\n"],
@@ -96,6 +136,9 @@ describe("chunked bodies", () => {
     ["a size of thirteen digits", "1000000000000\r\n"],
     ["a folded trailer", "0\r\n x: y\r\n\r\n"],
     ["a trailer without a name", "0\r\n: y\r\n\r\n"],
+    ["a trailer without a colon", "0\r\nx\r\n\r\n"],
+    ["a space before a trailer's colon", "0\r\nx : y\r\n\r\n"],
+    ["a NUL in a trailer", "0\r\nx: a\0\r\n\r\n"],
     ["a bare LF at the end", "0\r\n\n"],
     ["a bare CR in a trailer", "0\r\nx: a\rb\r\n\r\n"],
     ["endless extensions", `3;${"a".repeat(10_000)}\r\nabc\r\n0\r\n\r\n`],

@@ -1,6 +1,6 @@
 // Body framing of HTTP/1.1 (RFC 9112 §6, §7): how long a body is, and a strict scanner for the chunked coding. Never copies bytes.
 
-import type { Head } from "./http1_head.ts";
+import { classes, Head, scanTrailers, tokenChar, valueChar } from "./http1_head.ts";
 
 /** How a message body ends. */
 export type Framing = "none" | "length" | "chunked" | "close";
@@ -19,8 +19,8 @@ export function responseFraming(head: Head, requestWasHead: boolean): Framing {
   return "close";
 }
 
-/** Chunk extensions and trailers are read and dropped; more bytes of them than this per body are refused. */
-const discardedBytesMax = 8 * 1024;
+/** Bodies with more bytes of chunk extensions and trailers together than this are refused. */
+const besideBytesMax = 8 * 1024;
 
 const inSize = 0;
 const inSizeFirst = 1;
@@ -30,17 +30,20 @@ const inData = 4;
 const dataCr = 5;
 const dataLf = 6;
 const trailerStart = 7;
-const inTrailer = 8;
-const trailerLf = 9;
-const finalLf = 10;
-const finished = 11;
+const inTrailerName = 8;
+const inTrailer = 9;
+const trailerLf = 10;
+const finalLf = 11;
+const finished = 12;
 
 /** Scans a chunked body as its bytes arrive. `ranges` holds what to forward of the last `scan`: start, end, start, end, … */
 export class ChunkedScanner {
   #state: number = inSizeFirst;
   #remaining = 0;
   #sizeDigits = 0;
-  #discarded = 0;
+  #beside = 0;
+  /** The trailer section as received; undefined when it is to be dropped. */
+  #trailers: number[] | undefined;
   /** Payload bytes seen, without framing. */
   payloadBytes = 0;
   readonly ranges: number[] = [];
@@ -49,12 +52,24 @@ export class ChunkedScanner {
     return this.#state === finished;
   }
 
-  reset(): void {
+  /** `keepTrailers`: the ranges of a raw scan stop before the trailer section, and `takeTrailers` gives it. */
+  reset(keepTrailers = false): void {
     this.#state = inSizeFirst;
     this.#remaining = 0;
-    this.#discarded = 0;
+    this.#beside = 0;
+    this.#trailers = keepTrailers ? [] : undefined;
     this.payloadBytes = 0;
     this.ranges.length = 0;
+  }
+
+  get keepsTrailers(): boolean {
+    return this.#trailers !== undefined;
+  }
+  /** Once done: the trailer section to forward, ended by its empty line. Only fields that may stand in one (RFC 9110 §6.5.1). */
+  takeTrailers(): Buffer {
+    const bytes = Buffer.from(this.#trailers!);
+    this.#trailers = undefined;
+    return allowedTrailers(bytes);
   }
 
   /**
@@ -77,14 +92,17 @@ export class ChunkedScanner {
         continue;
       }
       const wasDiscarding = this.#discarding();
-      const wasTrailerLf = this.#state === trailerLf;
+      const before = this.#state;
       if (!this.#step(buffer[i]!)) return -1;
+      if (before >= trailerStart && this.#trailers !== undefined) this.#trailers.push(buffer[i]!);
       const discarding = this.#discarding();
       if (raw && discarding !== wasDiscarding) {
         if (discarding) {
-          if (start >= 0 && i > start) ranges.push(start, i);
+          // A kept trailer section begins after this LF; what is dropped begins with this byte.
+          const stop = before === sizeLf ? i + 1 : i;
+          if (start >= 0 && stop > start) ranges.push(start, stop);
           start = -1;
-        } else start = wasTrailerLf ? i + 1 : i;
+        } else start = before === trailerLf ? i + 1 : i;
       }
       i++;
     }
@@ -93,7 +111,9 @@ export class ChunkedScanner {
   }
 
   #discarding(): boolean {
-    return this.#state === inExtension || this.#state === inTrailer || this.#state === trailerLf;
+    const state = this.#state;
+    if (this.#trailers !== undefined && state >= trailerStart) return true;
+    return state === inExtension || (state >= inTrailerName && state <= trailerLf);
   }
 
   /** One byte outside chunk data; false when it may not be there. */
@@ -104,8 +124,8 @@ export class ChunkedScanner {
         return this.#sizeByte(c);
       case inExtension:
         if (c === 13) this.#state = sizeLf;
-        else if (c < 32 && c !== 9) return false;
-        return c === 127 ? false : ++this.#discarded <= discardedBytesMax;
+        else if ((classes[c]! & valueChar) === 0) return false;
+        return ++this.#beside <= besideBytesMax;
       case sizeLf:
         if (c !== 10) return false;
         this.#state = this.#remaining === 0 ? trailerStart : inData;
@@ -120,13 +140,17 @@ export class ChunkedScanner {
         return true;
       case trailerStart:
         if (c === 13) this.#state = finalLf;
-        else if (c <= 32 || c === 58 || c === 127) return false;
-        else this.#state = inTrailer;
+        else if ((classes[c]! & tokenChar) === 0) return false;
+        else this.#state = inTrailerName;
         return true;
+      case inTrailerName:
+        if (c === 58) this.#state = inTrailer;
+        else if ((classes[c]! & tokenChar) === 0) return false;
+        return ++this.#beside <= besideBytesMax;
       case inTrailer:
         if (c === 13) this.#state = trailerLf;
-        else if ((c < 32 && c !== 9) || c === 127) return false;
-        return ++this.#discarded <= discardedBytesMax;
+        else if ((classes[c]! & valueChar) === 0) return false;
+        return ++this.#beside <= besideBytesMax;
       case trailerLf:
         if (c !== 10) return false;
         this.#state = trailerStart;
@@ -157,4 +181,25 @@ export class ChunkedScanner {
     else return false;
     return true;
   }
+}
+
+/**
+ * Fields that decide about framing, routing, authentication, caching or the body's meaning: a recipient that merges trailers into
+ * the head would take them for the head's own (RFC 9110 §6.5.1).
+ */
+const forbiddenTrailer =
+  /^(?:content-.*|transfer-encoding|te|trailer|host|connection|keep-alive|proxy-.*|upgrade|expect|max-forwards|authorization|www-authenticate|cookie|set-cookie2?|cache-control|pragma|range|if-.*|age|date|expires|location|retry-after|vary|warning|x-forwarded-.*|x-envoy-.*|x-request-id)$/;
+
+/** The fields of a scanned trailer section that are passed on. */
+function allowedTrailers(section: Buffer): Buffer {
+  const head = new Head();
+  const end = scanTrailers(head, section, 0, section.length);
+  // More fields than a head may have, or two that contradict each other: none of them.
+  if (end <= 0) return Buffer.from("\r\n");
+  let out = "";
+  for (let i = 0; i < head.count; i++) {
+    const name = section.latin1Slice(head.spans[i * 4]!, head.spans[i * 4 + 1]!);
+    if (!forbiddenTrailer.test(name.toLowerCase())) out += `${name}: ${head.value(i)}\r\n`;
+  }
+  return Buffer.from(`${out}\r\n`, "latin1");
 }

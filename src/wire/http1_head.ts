@@ -68,10 +68,11 @@ export const responseHeadBytesMax = 80 * 1024;
 /** What `scanHead` returns below zero; 0 is "more bytes needed". */
 export const headError = { malformed: -1, tooLarge: -2, version: -3, notImplemented: -4 } as const;
 
-const tokenChar = 1;
-const valueChar = 2;
+/** What a byte may be part of (RFC 9110 §5.6.2, §5.5; RFC 9112 §3.2). */
+export const tokenChar = 1;
+export const valueChar = 2;
 const targetChar = 4;
-const classes = new Uint8Array(256);
+export const classes = new Uint8Array(256);
 for (let c = 0x21; c < 0x7f; c++) classes[c] = valueChar | targetChar;
 for (let c = 0x80; c < 0x100; c++) classes[c] = valueChar;
 classes[0x20] = valueChar;
@@ -79,7 +80,7 @@ classes[0x09] = valueChar;
 for (const c of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
   classes[c.charCodeAt(0)]! |= tokenChar;
 // A fragment never belongs on the wire, and filters that match on the path would see another path than the backend (CVE-2021-39156).
-for (const c of '#"<>\\^`{|}') if (c === "#") classes[c.charCodeAt(0)]! &= ~targetChar;
+classes["#".charCodeAt(0)]! &= ~targetChar;
 
 const cr = 13;
 const lf = 10;
@@ -331,6 +332,8 @@ function interpret(head: Head, buffer: Buffer, id: number, index: number, from: 
     case known.connection:
       return connectionOptions(head, buffer.latin1Slice(from, to));
     case known.upgrade:
+      // A list of protocols, which a server may answer with any of: only one can be decided on.
+      if (head.upgradeIndex >= 0) return headError.malformed;
       head.upgradeIndex = index;
       return 0;
     case known.expect:
@@ -340,6 +343,16 @@ function interpret(head: Head, buffer: Buffer, id: number, index: number, from: 
     default:
       return 0;
   }
+}
+
+/**
+ * Scans a trailer section in `buffer[from, to)`, empty line included, into `head`'s fields. As for heads: the offset past it,
+ * 0, or a headError.
+ */
+export function scanTrailers(head: Head, buffer: Buffer, from: number, to: number): number {
+  reset(head, buffer, from);
+  head.fieldsStart = from;
+  return scanFields(head, buffer, from, to);
 }
 
 /** A non-negative decimal of at most 15 digits (exact in a double), or -1. */
@@ -372,6 +385,7 @@ function connectionOptions(head: Head, value: string): number {
 function checkFraming(head: Head, end: number): number {
   if (head.chunked && (head.contentLength >= 0 || head.minor === 0)) return headError.malformed;
   if (head.close) head.keepAlive = false;
-  if (head.upgradeIndex < 0) head.upgrade = false;
+  // RFC 9110 §7.8: in HTTP/1.0 an upgrade is ignored.
+  if (head.upgradeIndex < 0 || head.minor === 0) head.upgrade = false;
   return end;
 }
