@@ -1,7 +1,9 @@
 // The proxy's admin pages, as Envoy and Istio's agent name them: metrics, readiness, and what each virtual sidecar holds.
 
 import { toJson } from "@bufbuild/protobuf";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import type { Metrics } from "../kernel/metrics.ts";
+import { typeUrls } from "../xds/types.ts";
 import type { Chain } from "./chain.ts";
 import type { XdsNode } from "./xds_node.ts";
 
@@ -95,13 +97,16 @@ function describeChain(chain: Chain | undefined) {
   return { protocol: "http", route: chain.routes.name, filters: chain.filters.map(({ name }) => name) };
 }
 
-const describeRoutes = (node: XdsNode) => node.routeMessages().map(({ schema, message }) => toJson(schema, message));
+const describeRoutes = (node: XdsNode) =>
+  [...node.accepted.of(typeUrls.route).values()].map(({ message }) =>
+    toJson(RouteConfigurationSchema, message as RouteConfiguration),
+  );
 
 const describeClusters = (node: XdsNode) =>
   [...node.clusters.values()].map((slot) => ({
     name: slot.name,
     known: slot.current !== undefined,
-    policy: slot.current?.policy,
+    policy: slot.current?.balancing.policy,
     requestsActive: slot.requestsActive,
     connections: slot.connectionsActive,
     endpoints: slot.all.map((endpoint) => ({

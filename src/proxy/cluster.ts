@@ -1,10 +1,10 @@
 // Clusters and their endpoints as the data path sees them. An endpoint outlives configuration changes: its connections and counts stay.
 
-import { newUpstreamCounts } from "./counts.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { HostMonitor } from "./balancing/outlier.ts";
 import type { Selection } from "./balancing/selection.ts";
 import type { Cluster } from "./cluster_config.ts";
+import { newUpstreamCounts } from "./counts.ts";
 import type { EdgeStats } from "./telemetry.ts";
 
 /** Who a workload is, for telemetry and policy. Fields are "unknown" when xDS does not say. */
@@ -211,6 +211,7 @@ export class ClusterSlot implements Usage {
   /** Of requests whose route has priority HIGH. */
   readonly high: Usage = { requestsActive: 0, pendingActive: 0, retriesActive: 0, overflows: 0 };
   connectionsActive = 0;
+  readonly counts = newUpstreamCounts();
   /** For failures before an endpoint was picked. */
   stats: EdgeStats | undefined;
   /** ORIGINAL_DST: endpoints by address. */

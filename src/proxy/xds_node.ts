@@ -4,10 +4,11 @@
 import type { Cluster as ClusterMessage } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
-import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { Cancel } from "../kernel/clock.ts";
-import { type NamedResource, type Subscription, typeUrls, type XdsSource } from "../xds/types.ts";
+import { type NamedResource, type Subscription, type TypeUrl, typeUrls, type XdsSource } from "../xds/types.ts";
+import { AcceptedResources } from "./accepted.ts";
 import type { AccessLog } from "./access_log.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
 import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
@@ -48,6 +49,8 @@ export class XdsNode {
   readonly nodeId: string;
   readonly owner: ChainOwner;
   readonly secrets = new SecretStore();
+  /** What xDS told and this node took, for the admin pages. */
+  readonly accepted = new AcceptedResources();
   /** Live listeners by name. */
   readonly listeners = new Map<string, CompiledListener>();
   readonly clusters = new Map<string, ClusterSlot>();
@@ -82,13 +85,22 @@ export class XdsNode {
     this.#tunnelContext = this.secrets.context({ ...clientContextDefaults, ...tunnelSecrets });
     this.#certified = certified;
     const names = certified ? Object.values(tunnelSecrets) : [];
+    const take = (
+      typeUrl: TypeUrl,
+      asked: "*" | readonly string[],
+      apply: (resources: readonly NamedResource[]) => void,
+    ) =>
+      source.subscribe(typeUrl, asked, (resources, version) => {
+        apply(resources);
+        this.accepted.take(typeUrl, resources, version, deps.runtime.clock.now());
+      });
     this.#subscriptions = {
-      secret: source.subscribe(typeUrls.secret, names, (resources) => this.#onSecrets(resources)),
-      endpoint: source.subscribe(typeUrls.endpoint, [], (resources) => this.#onEndpoints(resources)),
-      route: source.subscribe(typeUrls.route, [], (resources) => this.#onRoutes(resources)),
+      secret: take(typeUrls.secret, names, (resources) => this.#onSecrets(resources)),
+      endpoint: take(typeUrls.endpoint, [], (resources) => this.#onEndpoints(resources)),
+      route: take(typeUrls.route, [], (resources) => this.#onRoutes(resources)),
     };
-    source.subscribe(typeUrls.cluster, "*", (resources) => this.#onClusters(resources));
-    source.subscribe(typeUrls.listener, "*", (resources) => this.#onListeners(resources));
+    take(typeUrls.cluster, "*", (resources) => this.#onClusters(resources));
+    take(typeUrls.listener, "*", (resources) => this.#onListeners(resources));
   }
 
   /** At least one listener serves. */
@@ -119,9 +131,22 @@ export class XdsNode {
     return inbound.chains.find(({ destinationPort }) => destinationPort === port)?.slot;
   }
 
-  /** Route configurations as xDS told them, for the admin pages. */
-  routeMessages(): { schema: typeof RouteConfigurationSchema; message: RouteConfiguration }[] {
-    return [...this.#knownTables.values()].map(({ message }) => ({ schema: RouteConfigurationSchema, message }));
+  /** Something was taken that does not serve yet, as what it refers to is not there. */
+  get isWarming(): boolean {
+    return this.#waitingTables.size + this.#waitingListeners.size > 0;
+  }
+
+  /** Compiles a cluster or listener without serving it; throws as taking it would. Names the secrets and the EDS resource it needs. */
+  check(
+    typeUrl: TypeUrl,
+    message: ClusterMessage | ListenerMessage,
+  ): { secretNames: string[]; edsName: string | undefined } {
+    if (typeUrl === typeUrls.cluster) {
+      const { secretNames, cluster } = this.#compileCluster(message as ClusterMessage);
+      return { secretNames, edsName: cluster.edsName };
+    }
+    const { compiled } = this.#compileListener(message as ListenerMessage);
+    return { secretNames: chainsOf(compiled).flatMap(({ tls }) => tls?.secretNames ?? []), edsName: undefined };
   }
 
   close(): void {
