@@ -43,6 +43,11 @@ const roots = [
   "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
   "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
   "envoy/extensions/access_loggers/file/v3/file.proto",
+  "envoy/extensions/access_loggers/stream/v3/stream.proto",
+  "envoy/config/trace/v3/opentelemetry.proto",
+  "envoy/config/trace/v3/zipkin.proto",
+  "udpa/type/v1/typed_struct.proto",
+  "xds/type/v3/typed_struct.proto",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
   "meshbed/workload/v1/workload.proto",
 ];
