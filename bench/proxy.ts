@@ -1,205 +1,91 @@
-// What the data plane costs: CPU per small request and throughput of large bodies on one core, beside nginx and HAProxy in the same run.
+// What the data plane costs beside nginx and HAProxy in the same run. See --help.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Subprocess } from "bun";
-import { realClock } from "../src/kernel/clock.ts";
-import {
-  cluster,
-  freePort,
-  httpChain,
-  listener,
-  prefix,
-  routes,
-  startFixture,
-  toCluster,
-} from "../src/proxy/fixture.ts";
+import { Command, InvalidArgumentError } from "commander";
+import { realClock, timestamp } from "../src/kernel/clock.ts";
+import { throughputCases } from "./proxy/cases/throughput.ts";
+import { createLab, loadCore, which } from "./proxy/processes.ts";
+import { machine, sectionOf, tableOf, updateResults } from "./proxy/report.ts";
+import { bundleChild, installed, startBackend } from "./proxy/subjects.ts";
+import type { Bench, Case, Options } from "./proxy/types.ts";
 
-const rounds = 5;
-const smallSeconds = 2;
-const largeSeconds = 1;
-const connections = 32;
-const proxyCore = "0";
-const loadCore = "1";
-const largeBytes = 1024 * 1024;
-/** USER_HZ: what /proc/<pid>/stat counts in. */
-const ticksPerSecond = 100;
+const cases: readonly Case[] = [...throughputCases];
+const resultsFile = join(import.meta.dir, "results/proxy.md");
 
-/** Serves a small and a large body; the same process feeds all proxies. */
-function serveBackend(port: number): void {
-  const small = new Response("hello, world\n");
-  const large = Buffer.alloc(largeBytes, 120);
-  Bun.serve({
-    hostname: "127.0.0.1",
-    port,
-    fetch: (request) => (request.url.endsWith("/large") ? new Response(large) : small.clone()),
+interface Arguments extends Options {
+  case?: Case[];
+  all?: true;
+  save?: true;
+}
+
+function chosen(text: string): Case[] {
+  return text.split(",").map((name) => {
+    const found = cases.find((entry) => entry.name === name);
+    if (!found)
+      throw new InvalidArgumentError(
+        `There is no case "${name}"; the cases are ${cases.map((c) => c.name).join(", ")}.`,
+      );
+    return found;
   });
 }
 
-async function serveProxy(port: number, backendPort: number): Promise<void> {
-  await startFixture({
-    listeners: [
-      listener("127.0.0.1", port, [httpChain("main", {})], { workload: "client;bench;client;v1;Kubernetes" }),
-    ],
-    clusters: [cluster("app", [`127.0.0.1:${backendPort}`])],
-    routes: [routes("main", [{ match: prefix("/"), action: toCluster("app") }])],
-  });
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError("A positive number is wanted.");
+  return value;
 }
 
-const nginxConfiguration = (folder: string, port: number, backendPort: number): string => `
-daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/error.log crit;
-events { worker_connections 1024; }
-http {
-  access_log off; client_body_temp_path ${folder}/b; proxy_temp_path ${folder}/p;
-  fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-  keepalive_requests 100000000; proxy_max_temp_file_size 0;
-  upstream app { server 127.0.0.1:${backendPort}; keepalive 64; keepalive_requests 100000000; }
-  server { listen 127.0.0.1:${port}; location / {
-    proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-    proxy_set_header X-Request-Id $request_id; proxy_set_header X-Forwarded-Proto $scheme;
-  } }
-}`;
+const command = new Command("bench/proxy")
+  .description(
+    "Measures meshbed's proxy beside nginx and HAProxy: each on core 0, load and backend on core 1, taking turns in every round.\n" +
+      "Prints a table per case with the median and meshbed's ratio to each rival; a rival that is not installed is left out.",
+  )
+  .option("--case <names>", "only these cases, separated by commas", chosen)
+  .option("--all", "the cases that run only on demand, too")
+  .option("--rounds <n>", "interleaved rounds", positive, 5)
+  .option("--quick", "a quarter of the time per sample: to see that it works, not to quote", false)
+  .option("--minutes <n>", "how long the soak runs", positive, 10)
+  .option(
+    "--save",
+    `write the sections of these cases into ${resultsFile.slice(resultsFile.indexOf("bench/"))} (done anyway when all default cases ran)`,
+  )
+  .addHelpText(
+    "after",
+    `\nCases:\n${cases.map(({ name, what, onDemand }) => `  ${name.padEnd(14)} ${onDemand ? "(on demand) " : ""}${what}`).join("\n")}`,
+  )
+  .addHelpText("after", "\nExample:\n  npx bun bench/proxy.ts --case small-get,large-get --rounds 9");
 
-const haproxyConfiguration = (port: number, backendPort: number): string => `
-global
-  nbthread 1
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-  http-reuse always
-frontend in
-  bind 127.0.0.1:${port}
-  unique-id-format %[uuid()]
-  unique-id-header x-request-id
-  http-request set-header x-forwarded-proto http
-  default_backend app
-backend app
-  server one 127.0.0.1:${backendPort}
-`;
-
-/** User and system time of a process and its children that still live, in microseconds. */
-function cpuMicros(pids: readonly number[]): number {
-  let ticks = 0;
-  for (const pid of pids) {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    ticks += Number(fields[11]) + Number(fields[12]);
-  }
-  return (ticks / ticksPerSecond) * 1e6;
-}
-
-/** A process and what it forked (nginx's worker). */
-function withChildren(pid: number): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim();
-  return [pid, ...(children === "" ? [] : children.split(" ").map(Number))];
-}
-
-interface Subject {
-  name: string;
-  port: number;
-  pids: number[];
-}
-
-interface Sample {
-  microsPerRequest: number;
-  megabytesPerSecond: number;
-}
-
-function wrk(port: number, path: string, seconds: number): number {
-  const command = ["taskset", "-c", loadCore, "wrk", "-t1", `-c${connections}`, `-d${seconds}s`];
-  const { stdout } = Bun.spawnSync([...command, `http://127.0.0.1:${port}${path}`]);
-  const text = stdout.toString();
-  const requests = Number(/(\d+) requests in/.exec(text)?.[1]);
-  if (!(requests > 0) || /Non-2xx/.test(text)) throw new Error(`the load on ${path} failed:\n${text}`);
-  return requests;
-}
-
-function measure({ port, pids }: Subject): Sample {
-  const before = cpuMicros(pids);
-  const requests = wrk(port, "/small", smallSeconds);
-  const microsPerRequest = (cpuMicros(pids) - before) / requests;
-  const beforeLarge = cpuMicros(pids);
-  const bytes = wrk(port, "/large", largeSeconds) * largeBytes;
-  // Bytes per second of the proxy's CPU: the load generator's core may be the bottleneck.
-  return { microsPerRequest, megabytesPerSecond: bytes / (cpuMicros(pids) - beforeLarge) };
-}
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
-
-function report(samples: Map<string, Sample[]>): void {
-  const rows = [...samples].map(([name, list]) => ({
-    name,
-    micros: median(list.map(({ microsPerRequest }) => microsPerRequest)),
-    rate: median(list.map(({ megabytesPerSecond }) => megabytesPerSecond)),
-  }));
-  const own = rows[0]!;
-  console.log(`one core, ${connections} connections, median of ${rounds} interleaved rounds`);
-  console.log("proxy     CPU µs per small GET   ratio   MB per CPU second, 1 MiB GET   ratio");
-  for (const { name, micros, rate } of rows)
-    console.log(
-      [
-        name.padEnd(9),
-        micros.toFixed(1).padStart(21),
-        (micros / own.micros).toFixed(2).padStart(7),
-        rate.toFixed(0).padStart(30),
-        (rate / own.rate).toFixed(2).padStart(7),
-      ].join(" "),
-    );
-}
-
-async function answers(port: number): Promise<void> {
-  for (let i = 0; i < 200; i++) {
-    if ((await fetch(`http://127.0.0.1:${port}/small`).catch(() => undefined))?.ok) return;
-    await realClock.sleep(25);
-  }
-  throw new Error(`nothing answers on port ${port}`);
-}
-
-async function main(): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), "meshbed-bench-"));
-  const started: Subprocess[] = [];
-  const start = (core: string, ...command: string[]): number => {
-    const child = Bun.spawn(["taskset", "-c", core, ...command], { stdout: "ignore", stderr: "inherit" });
-    started.push(child);
-    return child.pid;
-  };
+async function main(options: Arguments): Promise<void> {
+  const selected = options.case ?? cases.filter(({ onDemand }) => options.all || !onDemand);
+  if (!installed("wrk")) process.exit(1);
+  const lab = createLab();
+  const interrupted = (): void => void lab.close().finally(() => process.exit(130));
+  process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
+  Bun.spawnSync(["taskset", "-a", "-c", "-p", loadCore, String(process.pid)]);
+  const sections = new Map<string, string>();
+  const where = machine(which);
   try {
-    const backendPort = freePort();
-    const own = [process.execPath, ...process.execArgv, import.meta.path];
-    start(loadCore, ...own, "backend", String(backendPort));
-    const subjects: Subject[] = [];
-    const add = async (name: string, command: (port: number) => string[]): Promise<void> => {
-      if (name !== "meshbed" && !Bun.which(name)) return;
-      const port = freePort();
-      const pid = start(proxyCore, ...command(port));
-      await answers(port);
-      subjects.push({ name, port, pids: withChildren(pid) });
-    };
-    await add("meshbed", (port) => [...own, "proxy", String(port), String(backendPort)]);
-    await add("nginx", (port) => {
-      writeFileSync(join(folder, "nginx.conf"), nginxConfiguration(folder, port, backendPort));
-      return ["nginx", "-c", join(folder, "nginx.conf")];
-    });
-    await add("haproxy", (port) => {
-      writeFileSync(join(folder, "haproxy.cfg"), haproxyConfiguration(port, backendPort));
-      return ["haproxy", "-db", "-f", join(folder, "haproxy.cfg")];
-    });
-    for (const subject of subjects) wrk(subject.port, "/small", 1);
-    const samples = new Map<string, Sample[]>(subjects.map(({ name }) => [name, []]));
-    for (let round = 0; round < rounds; round++)
-      for (const subject of subjects) samples.get(subject.name)!.push(measure(subject));
-    report(samples);
+    await bundleChild(lab);
+    const bench: Bench = { ...options, lab, backendPort: await startBackend(lab) };
+    console.log(where);
+    for (const entry of selected) {
+      console.log(`\n${entry.what}`);
+      const rows = await entry.run(bench);
+      console.log(tableOf(entry.name, rows));
+      sections.set(entry.name, sectionOf(entry, rows, options, timestamp(realClock).slice(0, 10), where));
+    }
   } finally {
-    for (const child of started) child.kill();
-    await Promise.all(started.map((child) => child.exited));
-    rmSync(folder, { recursive: true, force: true });
+    await lab.close();
+  }
+  if (options.save || (!options.case && !options.quick)) {
+    mkdirSync(join(resultsFile, ".."), { recursive: true });
+    updateResults(
+      resultsFile,
+      sections,
+      cases.map(({ name }) => name),
+    );
   }
 }
 
-const [role, ...ports] = process.argv.slice(2);
-if (role === "backend") serveBackend(Number(ports[0]));
-else if (role === "proxy") await serveProxy(Number(ports[0]), Number(ports[1]));
-else await main();
+await main(command.parse().opts<Arguments>());
