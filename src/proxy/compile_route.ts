@@ -18,7 +18,8 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import { MeshbedError } from "../kernel/errors.ts";
 import { durationMs } from "./any.ts";
 import type { ClusterSlot } from "./cluster.ts";
-import { compileFilterSettings } from "./filters/registry.ts";
+import { dataText } from "./data_source.ts";
+import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
 import { compileHeader, compileQuery, compileRe2, compileRegex, type RequestTest } from "./match.ts";
 import { parseRetryOn, type RetryPolicy } from "./retry.ts";
 import type {
@@ -33,7 +34,6 @@ import type {
   VirtualHost,
   WeightedTarget,
 } from "./route.ts";
-import { dataText } from "./secrets.ts";
 
 /** What a table needs of its node: slots by cluster name. */
 export interface RouteContext {
@@ -49,7 +49,7 @@ export function compileRoutes(message: RouteConfiguration, context: RouteContext
       return slot;
     },
   };
-  const tableRules = {
+  const rules = {
     request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
     response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
   };
@@ -58,7 +58,7 @@ export function compileRoutes(message: RouteConfiguration, context: RouteContext
   const prefixes: { text: string; host: VirtualHost }[] = [];
   let any: VirtualHost | undefined;
   for (const entry of message.virtualHosts) {
-    const host = compileVirtualHost(entry, tracking, tableRules);
+    const host = compileVirtualHost(entry, tracking, message, rules);
     for (const domain of entry.domains.map((text) => text.toLowerCase())) {
       if (domain === "*") any ??= host;
       else if (domain.startsWith("*")) suffixes.push({ text: domain.slice(1), host });
@@ -81,15 +81,20 @@ interface Rules {
   response: HeaderRules | undefined;
 }
 
-function compileVirtualHost(message: VirtualHostMessage, context: RouteContext, table: Rules): VirtualHost {
+function compileVirtualHost(
+  message: VirtualHostMessage,
+  context: RouteContext,
+  table: RouteConfiguration,
+  tableRules: Rules,
+): VirtualHost {
   const own: Rules = {
     request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
     response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
   };
-  const outer = [own, table];
+  const outer = [own, tableRules];
   const routes = message.routes.map((route) => {
     try {
-      return compileRoute(route, message, context, outer);
+      return compileRoute(route, { host: message, table, rules: outer }, context);
     } catch (cause) {
       const at = `virtual host ${message.name}, route ${route.name || "(unnamed)"}`;
       throw new MeshbedError("ROUTE_INVALID", `${at}: ${cause instanceof Error ? cause.message : cause}`, { cause });
@@ -98,21 +103,29 @@ function compileVirtualHost(message: VirtualHostMessage, context: RouteContext, 
   return { name: message.name, routes };
 }
 
-function compileRoute(
-  message: RouteMessage,
-  host: VirtualHostMessage,
-  context: RouteContext,
-  outer: readonly Rules[],
-): Route {
+/** What is around a route; `rules` from the inside out. */
+interface Outer {
+  host: VirtualHostMessage;
+  table: RouteConfiguration;
+  rules: readonly Rules[];
+}
+
+function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext): Route {
   const { match } = message;
+  const { host, table } = outer;
   if (!match) throw new MeshbedError("ROUTE_INVALID", "it has no match");
   const levels: Rules[] = [
     {
       request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
       response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
     },
-    ...outer,
+    ...outer.rules,
   ];
+  const { settings, off } = compileFilterSettings(
+    table.typedPerFilterConfig,
+    host.typedPerFilterConfig,
+    message.typedPerFilterConfig,
+  );
   return {
     name: message.name,
     path: compilePath(match),
@@ -120,7 +133,9 @@ function compileRoute(
     action: compileAction(message, match, host, context),
     requestHeaders: levels.map(({ request }) => request).filter((rules) => rules !== undefined),
     responseHeaders: levels.map(({ response }) => response).filter((rules) => rules !== undefined),
-    filterSettings: compileFilterSettings(host.typedPerFilterConfig, message.typedPerFilterConfig),
+    filterSettings: settings,
+    filtersOff: off,
+    cors: compileCorsFields(host.cors, message.action.case === "route" ? message.action.value.cors : undefined),
   };
 }
 

@@ -47,7 +47,8 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   #filterIndex = 0;
   #filterTimer: Cancel | undefined;
   #details = "";
-  #metadata: Map<string, unknown> | undefined;
+  #filterState: Map<string, unknown> | undefined;
+  #endings: (() => void)[] | undefined;
   /** Made when the first answer meets a response filter. */
   #response: ResponseView | undefined;
 
@@ -84,7 +85,8 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.#extraFlags = "";
     this.#filterChain = undefined;
     this.#details = "";
-    this.#metadata = undefined;
+    this.#filterState = undefined;
+    this.request.reset(this.client);
     this.#forwarding.reset();
     clearEdits(this.requestEdits);
     clearEdits(this.#responseEdits);
@@ -107,9 +109,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   #match(): void {
     const { request, chain } = this;
     const { head } = request;
-    const table = chain.routes.current;
-    const host = table && findVirtualHost(table, request.host);
-    this.#route = host && findRoute(host, request);
+    this.clearRouteCache();
     prepareRequest(this.requestEdits, request, chain, this.client);
     this.isUpgrade = false;
     if (head.upgrade && !this.#hasBody) {
@@ -132,6 +132,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     for (let i = from; i < filters.length; i++) {
       this.#filterChain = chain;
       this.#filterIndex = i;
+      if (this.route?.filtersOff?.has(filters[i]!.name)) continue;
       if (filters[i]!.onRequest(this) === "stop") return;
     }
     this.#filterChain = undefined;
@@ -150,9 +151,18 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
       callback();
     });
   }
+  get route(): Route | undefined {
+    return this.#filterChain === this.chain ? this.#route : this.#forwarding.neighbourRoute;
+  }
   settings(name: string): unknown {
-    const route = this.#filterChain === this.chain ? this.#route : this.#forwarding.neighbourRoute;
-    return route?.filterSettings.get(name);
+    return this.route?.filterSettings.get(name);
+  }
+  /** A neighbour's route stands: it only leads to the workload's own port. */
+  clearRouteCache(): void {
+    const { request, chain } = this;
+    const table = chain.routes.current;
+    const host = table && findVirtualHost(table, request.host);
+    this.#route = host && findRoute(host, request);
   }
   /** As the running filter's chain sees it: for a neighbour's filters we are an authenticated peer at its port. */
   get connection(): ConnectionInfo {
@@ -164,17 +174,30 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     return { ...client, localAddress: host, localPort: port, secure: true, peer };
   }
   setRequestHeader(name: string, value: string): void {
+    this.request.override(name, value);
     setHeader(this.requestEdits, name, value);
   }
   removeRequestHeader(name: string): void {
+    this.request.override(name, undefined);
     removeHeader(this.requestEdits, name);
   }
   metadata(namespace: string): unknown {
-    return this.#metadata?.get(namespace);
+    return this.request.metadata?.get(namespace);
   }
   setMetadata(namespace: string, value: unknown): void {
-    this.#metadata ??= new Map();
-    this.#metadata.set(namespace, value);
+    this.request.metadata ??= new Map();
+    this.request.metadata.set(namespace, value);
+  }
+  filterState(key: string): unknown {
+    return this.#filterState?.get(key);
+  }
+  setFilterState(key: string, value: unknown): void {
+    this.#filterState ??= new Map();
+    this.#filterState.set(key, value);
+  }
+  whenOver(callback: () => void): void {
+    this.#endings ??= [];
+    this.#endings.push(callback);
   }
   addResponseHeader(line: string): void {
     this.#responseEdits.added += line;
@@ -220,10 +243,11 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
 
   // ---- the request's body ----
 
-  onRequestData(chunk: Buffer, from: number, to: number): void {
+  /** True: nobody needs these bytes any more. */
+  onRequestData(chunk: Buffer, from: number, to: number): boolean {
     this.#bodyBytes += to - from;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
-    if (this.active) this.#forwarding.onRequestData(chunk, from, to);
+    return this.active && this.#forwarding.onRequestData(chunk, from, to);
   }
   /** The body's last byte has been given. */
   onRequestEnd(): void {
@@ -291,7 +315,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   onBody(chunk: Buffer, from: number, to: number): boolean {
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     const transform = this.#response?.transform;
-    return transform === undefined ? this.#down.sendBody(chunk, from, to) : transform.write(chunk, from, to);
+    return transform === undefined ? this.#down.sendBody(chunk, from, to, "read") : transform.write(chunk, from, to);
   }
   onEnd(): void {
     const transform = this.#response?.transform;
@@ -300,7 +324,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   }
   push(chunk: Buffer): boolean {
     if (!this.active) return false;
-    const room = this.#down.sendBody(chunk, 0, chunk.length);
+    const room = this.#down.sendBody(chunk, 0, chunk.length, "kept");
     this.#down.flush();
     return room;
   }
@@ -345,6 +369,11 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.#filterChain = undefined;
     this.#filterTimer?.();
     this.#filterTimer = undefined;
+    const endings = this.#endings;
+    if (endings !== undefined) {
+      this.#endings = undefined;
+      for (const ending of endings) ending();
+    }
     const forwarding = this.#forwarding;
     forwarding.finish();
     const response = this.#response;
@@ -379,7 +408,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
       status: this.#status,
       flags,
       details: this.#details,
-      metadata: this.#metadata,
+      metadata: this.request.metadata,
       requestBodyBytes: this.#bodyBytes,
       responseBodyBytes: responseBytes,
       durationMs,

@@ -1,13 +1,20 @@
 // The contract of filters. A filter is one file with one factory; filters/registry.ts lists them, a listener's chain orders them.
 
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import type { Clock } from "../kernel/clock.ts";
+import type { Random } from "../kernel/random.ts";
 import type { Framing } from "../wire/http1_body.ts";
-import type { ConnectionInfo } from "./chain.ts";
+import type { ConnectionInfo, Runtime } from "./chain.ts";
+import type { ClusterSlot } from "./cluster.ts";
 import type { RequestView } from "./request.ts";
+import type { Route } from "./route.ts";
 
 /** What a filter may see and do. It lives as long as the request. */
 export interface FilterRequest {
   readonly request: RequestView;
   readonly connection: ConnectionInfo;
+  /** The matched route of the chain whose filters run. */
+  readonly route: Route | undefined;
   /** Settings of the filter `name` on the matched route, as its compileSettings made them. */
   settings(name: string): unknown;
   /** Answers instead of the upstream; the filter returns "stop". `headers`: complete lines. `details`: RESPONSE_CODE_DETAILS. */
@@ -23,9 +30,16 @@ export interface FilterRequest {
   addResponseHeader(line: string): void;
   /** Recorded as a response flag without ending the request (DI). */
   addFlag(flag: string): void;
-  /** What one filter tells later ones and the access log (Envoy's dynamic metadata), by filter name. */
+  /** What one filter tells later ones, the route match and the access log (Envoy's dynamic metadata), by filter name. */
   metadata(namespace: string): unknown;
   setMetadata(namespace: string, value: unknown): void;
+  /** What a filter keeps until its answer, or shares without logging it (Envoy's filter state). */
+  filterState(key: string): unknown;
+  setFilterState(key: string, value: unknown): void;
+  /** Chooses the route again, after fields or metadata have changed (Envoy: clear_route_cache). */
+  clearRouteCache(): void;
+  /** Called once when the request is over, however it ends. */
+  whenOver(callback: () => void): void;
 }
 
 /** An answer on its way to the client, before its head is sent. */
@@ -44,6 +58,7 @@ export interface FilterResponse {
 
 /** Changes a body on its way. Memory is bounded: after `write` says false it gets no more until it calls `sink.onRoom`. */
 export interface BodyTransform {
+  /** Consumes or copies the bytes before it returns: their memory is used again. */
   write(chunk: Buffer, from: number, to: number): boolean;
   end(): void;
   /** The client takes bytes again after `sink.push` said false. */
@@ -66,6 +81,29 @@ export interface Filter {
   onRequest(request: FilterRequest): "continue" | "stop";
   /** Called in the chain's reverse order. */
   onResponse?(request: FilterRequest, response: FilterResponse): void;
+}
+
+/** What a filter is made with. */
+export interface FilterDeps {
+  clock: Clock;
+  random: Random;
+  runtime: Runtime;
+  /** For filters that send requests of their own. */
+  cluster(name: string): ClusterSlot;
+}
+
+/** One kind of HTTP filter. `create`: from its chain-wide form; `settings`: its per-route form, `outer` those of the level around. */
+export interface FilterFactory<Config extends DescMessage = DescMessage, PerRoute extends DescMessage = DescMessage> {
+  config: Config;
+  perRoute: PerRoute;
+  create(name: string, config: MessageShape<Config>, deps: FilterDeps): Filter;
+  settings(message: MessageShape<PerRoute>, outer: unknown): unknown;
+}
+
+/** One kind of network filter. */
+export interface NetworkFilterFactory<Config extends DescMessage = DescMessage> {
+  config: Config;
+  create(name: string, config: MessageShape<Config>, deps: FilterDeps): NetworkFilter;
 }
 
 /** Decides on a connection by its addresses and peer, before any byte is read. */

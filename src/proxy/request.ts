@@ -1,6 +1,7 @@
 // One request as matchers and filters see it, whatever the codec. Strings are cut out of the head only when somebody asks.
 
 import { type Head, known } from "../wire/http1_head.ts";
+import type { ConnectionInfo } from "./chain.ts";
 import { mayNeedNormalising, normalisePath } from "./path.ts";
 
 export class RequestView {
@@ -17,8 +18,21 @@ export class RequestView {
   scheme: "http" | "https" = "http";
   /** True when the Host field must be written anew: absolute-form, rewritten, or none was sent. */
   authorityChanged = false;
+  /** The client's connection. */
+  connection: ConnectionInfo | undefined;
+  /** Dynamic metadata by filter name; undefined until a filter sets some. */
+  metadata: Map<string, unknown> | undefined;
+  /** Fields that filters have set or, where undefined, removed. */
+  #overrides: Map<string, string | undefined> | undefined;
   #lastAuthority = "";
   #lastHost = "";
+
+  /** Before each request. */
+  reset(connection: ConnectionInfo): void {
+    this.connection = connection;
+    this.metadata = undefined;
+    this.#overrides = undefined;
+  }
 
   /** Takes over a scanned head. False when the request must be refused with 400 (RFC 9112 §3.2). */
   read(head: Head, scheme: "http" | "https"): boolean {
@@ -76,9 +90,18 @@ export class RequestView {
     this.authorityChanged = true;
   }
 
+  /** What matchers see from now on instead of the received field. */
+  override(name: string, value: string | undefined): void {
+    this.#overrides ??= new Map();
+    this.#overrides.set(name, value);
+  }
+
   /** A field by its lower-case name, or a pseudo header (":path", ":method", ":authority", ":scheme"). */
   header(name: string): string | undefined {
-    if (name.charCodeAt(0) !== 58) return this.head.get(name);
+    if (name.charCodeAt(0) !== 58) {
+      const overrides = this.#overrides;
+      return overrides?.has(name) ? overrides.get(name) : this.head.get(name);
+    }
     switch (name) {
       case ":path":
         return this.path;

@@ -4,6 +4,7 @@ import type { Framing } from "../wire/http1_body.ts";
 import { type Head, known } from "../wire/http1_head.ts";
 import type { HeaderEdits } from "../wire/http1_write.ts";
 import type { BodySink, BodyTransform, Filter, FilterRequest, FilterResponse } from "./filter.ts";
+import { removeHeader } from "./headers.ts";
 
 export class ResponseView implements FilterResponse {
   status = 0;
@@ -29,7 +30,8 @@ export class ResponseView implements FilterResponse {
     this.status = status;
     this.framing = framing;
     this.#head = head;
-    for (let i = 0; i < filters.length; i++) filters[i]!.onResponse!(request, this);
+    const off = request.route?.filtersOff;
+    for (let i = 0; i < filters.length; i++) if (!off?.has(filters[i]!.name)) filters[i]!.onResponse!(request, this);
     this.#head = undefined;
   }
 
@@ -37,7 +39,7 @@ export class ResponseView implements FilterResponse {
     return this.#head?.get(name);
   }
   removeHeader(name: string): void {
-    this.#edits.removed = [...(this.#edits.removed ?? []), name];
+    removeHeader(this.#edits, name);
   }
   addHeader(line: string): void {
     this.#edits.added += line;

@@ -72,6 +72,10 @@ export interface Route {
   responseHeaders: readonly HeaderRules[];
   /** Per-route settings of filters, compiled by the filter with that name. */
   filterSettings: ReadonlyMap<string, unknown>;
+  /** Filters that do not run on this route; undefined for none. */
+  filtersOff: ReadonlySet<string> | undefined;
+  /** The deprecated cors fields, as the filter compiled them. */
+  cors: unknown;
 }
 
 export interface VirtualHost {

@@ -1,48 +1,54 @@
-// The explicit list of HTTP filters: message type → factory. Everything else in a chain is refused (NACK) unless it is optional.
+// The explicit list of HTTP filters. A filter's module is loaded when a configuration first names it; what is not listed is refused (NACK).
 
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import { type CorsPolicy, FilterConfigSchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
-import type { Clock } from "../../kernel/clock.ts";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { Random } from "../../kernel/random.ts";
-import type { Filter } from "../filter.ts";
-import { faultFactory } from "./fault.ts";
+import type { Filter, FilterDeps, FilterFactory } from "../filter.ts";
 
-export interface FilterDeps {
-  clock: Clock;
-  random: Random;
+interface Row {
+  /** Message types: in the chain, and on a route. */
+  config: string;
+  perRoute: string;
+  load(): unknown;
 }
 
-/** One kind of filter. `settings` is the per-route form, `create` the filter with its chain-wide form. */
-export interface FilterFactory<Config extends DescMessage = DescMessage, PerRoute extends DescMessage = DescMessage> {
-  config: Config;
-  perRoute: PerRoute;
-  create(name: string, config: MessageShape<Config>, deps: FilterDeps): Filter;
-  settings(message: MessageShape<PerRoute>): unknown;
-}
+const http = "envoy.extensions.filters.http";
 
 /** In no particular order: a chain runs its filters as http_filters lists them. */
-const factories: readonly FilterFactory[] = [
-  // Delays and aborts, for experiments.
-  faultFactory as unknown as FilterFactory,
+const rows: readonly Row[] = [
+  {
+    // Delays and aborts, for experiments.
+    config: `${http}.fault.v3.HTTPFault`,
+    perRoute: `${http}.fault.v3.HTTPFault`,
+    load: () => (require("./fault.ts") as typeof import("./fault.ts")).faultFactory,
+  },
+  {
+    // Which pages of other origins may call.
+    config: `${http}.cors.v3.Cors`,
+    perRoute: "envoy.config.route.v3.CorsPolicy",
+    load: () => (require("./cors.ts") as typeof import("./cors.ts")).corsFactory,
+  },
 ];
 
 /** The router ends every chain and is the forwarding itself. */
-const routerType = "envoy.extensions.filters.http.router.v3.Router";
+const routerType = `${http}.router.v3.Router`;
 
 const typeName = (any: Any): string => any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
+const loaded = (row: Row): FilterFactory => row.load() as FilterFactory;
 
 export function compileFilters(filters: readonly HttpFilter[], deps: FilterDeps): Filter[] {
   const chain: Filter[] = [];
   for (const { name, configType, isOptional, disabled } of filters) {
-    if (disabled) continue;
     const config = configType.case === "typedConfig" ? configType.value : undefined;
     const type = config && typeName(config);
     if (type === routerType) continue;
-    const factory = factories.find(({ config: schema }) => schema.typeName === type);
-    if (config && factory) chain.push(factory.create(name, anyUnpack(config, factory.config)!, deps));
-    else if (!isOptional)
+    const row = rows.find((entry) => entry.config === type);
+    if (config && row) {
+      const factory = loaded(row);
+      const filter = factory.create(name, anyUnpack(config, factory.config)!, deps);
+      chain.push(disabled ? onlyWhereConfigured(filter) : filter);
+    } else if (!isOptional)
       throw new MeshbedError(
         "FILTER_UNSUPPORTED",
         `HTTP filter ${name} (${type ?? "no typed config"}) is not supported`,
@@ -51,17 +57,51 @@ export function compileFilters(filters: readonly HttpFilter[], deps: FilterDeps)
   return chain;
 }
 
-/** Per-route settings by filter name; a route's replace its virtual host's. */
-export function compileFilterSettings(
-  ...levels: readonly Readonly<Record<string, Any>>[]
-): ReadonlyMap<string, unknown> {
+/** HttpFilter.disabled: the filter runs only on routes that have settings for it. */
+function onlyWhereConfigured(filter: Filter): Filter {
+  const { name } = filter;
+  return {
+    name,
+    onRequest: (request) => (request.settings(name) === undefined ? "continue" : filter.onRequest(request)),
+    ...(filter.onResponse && {
+      onResponse: (request, response) => {
+        if (request.settings(name) !== undefined) filter.onResponse!(request, response);
+      },
+    }),
+  };
+}
+
+export interface FilterSettings {
+  settings: ReadonlyMap<string, unknown>;
+  /** Filters that are switched off; undefined for none. */
+  off: ReadonlySet<string> | undefined;
+}
+
+/** Per-route settings by filter name, from the outermost level to the route; the innermost wins. */
+export function compileFilterSettings(...levels: readonly Readonly<Record<string, Any>>[]): FilterSettings {
   const settings = new Map<string, unknown>();
+  const off = new Set<string>();
   for (const level of levels)
-    for (const [name, any] of Object.entries(level)) {
-      const factory = factories.find(({ perRoute }) => perRoute.typeName === typeName(any));
-      if (!factory)
+    for (const [name, outer] of Object.entries(level)) {
+      const wrapper = anyUnpack(outer, FilterConfigSchema);
+      off.delete(name);
+      if (wrapper?.disabled) off.add(name);
+      const any = wrapper ? wrapper.config : outer;
+      if (any === undefined) continue;
+      const row = rows.find(({ perRoute }) => perRoute === typeName(any));
+      if (row) {
+        const factory = loaded(row);
+        settings.set(name, factory.settings(anyUnpack(any, factory.perRoute)!, settings.get(name)));
+      } else if (!wrapper?.isOptional)
         throw new MeshbedError("FILTER_UNSUPPORTED", `route settings of ${name} (${typeName(any)}) are not supported`);
-      settings.set(name, factory.settings(anyUnpack(any, factory.perRoute)!));
     }
+  return { settings, off: off.size === 0 ? undefined : off };
+}
+
+/** The deprecated cors fields of virtual host and route, outermost first; undefined when no level has one. */
+export function compileCorsFields(...policies: readonly (CorsPolicy | undefined)[]): unknown {
+  const row = rows.find(({ perRoute }) => perRoute === "envoy.config.route.v3.CorsPolicy")!;
+  let settings: unknown;
+  for (const policy of policies) if (policy) settings = loaded(row).settings(policy, settings);
   return settings;
 }
