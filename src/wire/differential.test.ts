@@ -175,7 +175,7 @@ require("readline").createInterface({ input: process.stdin }).on("line", async (
   const second = await ask(agent, port, "/next/" + id);
   agent.destroy();
   process.stdout.write(JSON.stringify({ id, first, second }) + "\\n");
-}).on("close", () => process.exit());`;
+}).on("close", () => { server.close(); server.closeAllConnections(); });`;
 
 interface ClientReport {
   id: number;
