@@ -1,19 +1,22 @@
 // From a bare accepted connection to its filter chain: TLS sniffing, chain choice, TLS termination, and the tunnel's CONNECT.
 
+import type { X509Certificate } from "node:crypto";
 import type { TCPSocketListener } from "bun";
 import { HeadAccumulator } from "../wire/accumulate.ts";
 import { type ClientHello, clientHelloBytesMax, sniffClientHello } from "../wire/client_hello.ts";
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
+import { spiffeIdOf } from "./alt_names.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
+import { chooseMatch } from "./chain_match.ts";
 import { unknownWorkload } from "./cluster.ts";
 import type { CompiledChain, CompiledListener } from "./compile_listener.ts";
-import type { ServerTls } from "./compile_tls.ts";
+import type { ServerCertificate, ServerTls } from "./compile_tls.ts";
 import { workloadOfBaggage } from "./edges.ts";
-import { spiffeIdOf } from "./spiffe.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
+import { judge } from "./validation.ts";
 
 /** From accept to the chosen chain, handshake included. */
 const acceptTimeoutMs = 10_000;
@@ -24,52 +27,6 @@ export interface Destination {
   listener: CompiledListener;
   /** Chains are matched by this port; differs from the socket's for a tunnel. */
   tunnelChain(host: string, port: number): ChainSlot | undefined;
-}
-
-/** Envoy's filter chain match, in its order: destination port, server name (exact, then longest suffix), transport protocol. */
-export function chooseChain(
-  listener: CompiledListener,
-  port: number,
-  hello: ClientHello | undefined,
-): CompiledChain | undefined {
-  let best: CompiledChain | undefined;
-  let bestRank = -1;
-  for (const chain of listener.chains) {
-    const rank = rankOf(chain, port, hello);
-    if (rank > bestRank) {
-      best = chain;
-      bestRank = rank;
-    }
-  }
-  return best ?? listener.fallback;
-}
-
-/** Below zero: no match. More specific matches rank higher. */
-function rankOf(chain: CompiledChain, port: number, hello: ClientHello | undefined): number {
-  let rank = 0;
-  if (chain.destinationPort !== undefined) {
-    if (chain.destinationPort !== port) return -1;
-    rank += 1e8;
-  }
-  if (chain.serverNames.length > 0) {
-    const name = hello?.serverName ?? "";
-    let best = -1;
-    for (const want of chain.serverNames) {
-      if (want === name) best = 1e5;
-      else if (want.startsWith("*.") && name.endsWith(want.slice(1)) && name.length > want.length - 1)
-        best = Math.max(best, want.length);
-      else if (want === "*") best = Math.max(best, 0);
-    }
-    if (best < 0) return -1;
-    rank += 10 * (best + 1);
-  }
-  if (chain.transportProtocol !== "") {
-    if ((chain.transportProtocol === "tls") !== (hello !== undefined)) return -1;
-    rank += 2;
-  }
-  // A chain that terminates TLS cannot serve plain text.
-  if (chain.tls && hello === undefined) return -1;
-  return rank;
 }
 
 /** A → B: sniffing → securing → (connecting, for tunnels) → handed over. */
@@ -83,6 +40,7 @@ export class Acceptance implements SocketOwner, Swept {
   #state: "sniffing" | "securing" | "connecting" | "over" = "sniffing";
   #bytes: Buffer | undefined;
   #chain: CompiledChain | undefined;
+  #certificate: ServerCertificate | undefined;
   readonly #connectHead = new HeadAccumulator();
 
   constructor(
@@ -101,7 +59,7 @@ export class Acceptance implements SocketOwner, Swept {
     this.#startedMs = runtime.sweeper.nowMs;
     socket.data = this;
     if (!destination.listener.sniffsTls) {
-      this.#start(chooseChain(destination.listener, info.localPort, undefined), early);
+      this.#start(undefined, early);
       return;
     }
     runtime.sweeper.add(this);
@@ -120,35 +78,42 @@ export class Acceptance implements SocketOwner, Swept {
     }
     this.#bytes = undefined;
     this.#info.serverName = hello?.serverName ?? "";
-    this.#start(chooseChain(this.#destination.listener, this.#info.localPort, hello), bytes);
+    this.#start(hello, bytes);
   }
 
-  #start(chain: CompiledChain | undefined, early: Buffer | undefined): void {
+  #start(hello: ClientHello | undefined, early: Buffer | undefined): void {
+    const { listener } = this.#destination;
+    const { localAddress, localPort, remoteAddress, remotePort } = this.#info;
+    // Most listeners have one chain that takes everything.
+    const chain =
+      chooseMatch(listener.chains, { localAddress, localPort, remoteAddress, remotePort, hello }) ?? listener.fallback;
     this.#chain = chain;
     if (!chain) this.#refuse();
-    else if (chain.tls) this.#secure(chain.tls, early!);
-    else this.#handOver(chain.slot, early);
+    else if (!chain.tls) this.#handOver(chain.slot, early);
+    else if (hello && (hello.serverName !== "" || !chain.tls.requireServerName)) this.#secure(chain.tls, hello, early!);
+    else this.#refuse();
   }
 
-  #secure(tls: ServerTls, hello: Buffer): void {
-    const secureContext = tls.context();
-    if (secureContext === undefined) {
+  #secure(tls: ServerTls, hello: ClientHello, early: Buffer): void {
+    const certificate = tls.choose(hello.serverName);
+    if (certificate === undefined) {
       this.#runtime.log.warn("no certificate yet, connection refused", { listener: this.#destination.listener.name });
       this.#refuse();
       return;
     }
     this.#state = "securing";
+    this.#certificate = certificate;
     const raw = this.#socket;
     // `isServer` and `initialData` are what Bun's own node:tls uses; they are missing from its type declarations.
     const options = {
       isServer: true,
-      initialData: hello,
+      initialData: early,
       data: this as SocketOwner,
       socket: ownedHandlers,
       tls: {
-        secureContext,
+        secureContext: certificate.context,
         requestCert: tls.requestCert,
-        rejectUnauthorized: tls.rejectUnauthorized,
+        rejectUnauthorized: tls.requireCert,
         ...(tls.alpn.length > 0 && { ALPNProtocols: tls.alpn }),
       },
     };
@@ -161,18 +126,17 @@ export class Acceptance implements SocketOwner, Swept {
 
   onHandshake(success: boolean, error: Error | null): void {
     if (this.#state !== "securing") return;
-    const { rejectUnauthorized, requestCert } = this.#chain!.tls!;
-    // `success` without `error`: all is well; with it: only the client's certificate was not accepted.
-    if (!success || (rejectUnauthorized && error)) {
-      this.#runtime.log.debug("TLS handshake refused", { reason: error?.message ?? "no certificate" });
+    const tls = this.#chain!.tls!;
+    const certificate = success && tls.requestCert ? this.#socket.getPeerX509Certificate() : undefined;
+    const refusal = success ? refusalOf(tls, certificate, error, this.#info) : (error?.message ?? "no TLS session");
+    if (refusal !== undefined) {
+      this.#runtime.log.debug("TLS handshake refused", { listener: this.#destination.listener.name, reason: refusal });
       this.#refuse();
       return;
     }
     const info = this.#info;
     info.secure = true;
-    const certificate = requestCert && this.#socket.authorized ? this.#socket.getPeerX509Certificate() : undefined;
-    const principal = certificate && spiffeIdOf(certificate.subjectAltName);
-    if (principal) info.peer = { identity: { ...unknownWorkload, principal }, authenticated: true };
+    if (certificate) info.tls = { certificate, localUris: this.#certificate!.uris };
     if (this.#destination.listener.isTunnel) this.#state = "connecting";
     else this.#handOver(this.#chain!.slot, undefined);
   }
@@ -238,6 +202,24 @@ export class Acceptance implements SocketOwner, Swept {
     this.#over();
     this.#onClosed();
   }
+}
+
+/** Why the client may not come in; undefined when it may, with `info.peer` set to who it has proved to be. `error`: of its chain. */
+function refusalOf(
+  tls: ServerTls,
+  certificate: X509Certificate | undefined,
+  error: Error | null,
+  info: ConnectionInfo,
+): string | undefined {
+  if (!tls.requestCert) return undefined;
+  if (certificate === undefined) return tls.requireCert ? "no client certificate" : undefined;
+  const validation = tls.validation();
+  if (validation === undefined) return "nothing to verify the client certificate with";
+  const judgement = judge(validation, certificate, error);
+  if (!judgement.accepted) return judgement.reason;
+  const principal = judgement.verified ? spiffeIdOf(certificate.subjectAltName) : undefined;
+  if (principal) info.peer = { identity: { ...unknownWorkload, principal }, authenticated: true };
+  return undefined;
 }
 
 /** Connections open at once per bound socket; more are closed at accept. */

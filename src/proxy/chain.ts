@@ -1,5 +1,6 @@
 // Compiled filter chains: what happens to a connection after it was accepted. Immutable; replaced whole by the next configuration.
 
+import type { X509Certificate } from "node:crypto";
 import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -7,6 +8,7 @@ import type { Random } from "../kernel/random.ts";
 import type { AccessLog } from "./access_log.ts";
 import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
 import type { DownstreamCounts } from "./counts.ts";
+import type { Resolve } from "./dns_cluster.ts";
 import type { Filter, NetworkFilter } from "./filter.ts";
 import type { InboundRegistry } from "./inbound.ts";
 import type { RouteTable } from "./route.ts";
@@ -21,6 +23,8 @@ export interface Runtime {
   metrics: Metrics;
   sweeper: Sweeper;
   inbound: InboundRegistry;
+  /** All addresses of a host name. */
+  resolve: Resolve;
   /** An address of ours: passing a connection through to it would come straight back. */
   isVirtual: (connection: ConnectionInfo) => boolean;
   /** True once the process is told to stop: answers ask their clients to close. */
@@ -107,6 +111,8 @@ export interface ConnectionInfo {
   /** The connection to us was TLS (for x-forwarded-proto). */
   secure: boolean;
   serverName: string;
+  /** Certificates of mutual TLS: what the client has shown, and the URI SANs of what it was shown. */
+  tls?: { certificate: X509Certificate; localUris: readonly string[] };
   peer: Peer;
   /** Edge statistics last used on this connection, and the chain state they belong to. */
   edge?: EdgeStats;

@@ -1,35 +1,39 @@
 // Envoy Cluster and ClusterLoadAssignment messages → the data path's clusters and endpoints. Throws for what it cannot carry out.
 
 import {
-  Cluster_DiscoveryType,
-  Cluster_LbPolicy,
   type Cluster as ClusterMessage,
+  Cluster_DiscoveryType as DiscoveryType,
+  Cluster_DnsLookupFamily as DnsLookupFamily,
 } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { HealthStatus } from "#gen/xds/envoy/config/core/v3/health_check_pb.js";
-import type { LbEndpoint } from "#gen/xds/envoy/config/endpoint/v3/endpoint_components_pb.js";
+import type { HttpProtocolOptions } from "#gen/xds/envoy/config/core/v3/protocol_pb.js";
+import type { LbEndpoint, LocalityLbEndpoints } from "#gen/xds/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
-import { UpstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import { HttpProtocolOptionsSchema as UpstreamOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";
+import { Endpoint, type EndpointHealth, type Placement, parseWorkload, type Transport } from "./cluster.ts";
 import {
-  type ClientTls,
   type Cluster,
-  Endpoint,
-  type LoadBalancing,
-  parseWorkload,
-  type Thresholds,
-  type Transport,
-} from "./cluster.ts";
-import { clientContextDefaults, dataText, type SecretStore } from "./secrets.ts";
-
-/** Istio's default; Envoy's is 5 s. */
-const connectTimeoutMs = 10_000;
-/** Envoy's connection idle timeout. */
-const idleMs = 3_600_000;
+  connectionIdleDefaultMs,
+  connectTimeoutDefaultMs,
+  type DnsFamily,
+  type DnsSettings,
+} from "./cluster_config.ts";
+import { compileBalancing } from "./compile_balancing.ts";
+import { compileClientTls, tunnelTls } from "./compile_client_tls.ts";
+import {
+  compileHealthCheck,
+  compileOutlier,
+  compileThresholds,
+  defaultPriority,
+  highPriority,
+} from "./compile_resilience.ts";
+import type { SecretStore } from "./secrets.ts";
 
 export interface CompiledCluster {
   cluster: Cluster;
-  /** Endpoints that came with the cluster (STATIC). */
+  /** Endpoints that came with the cluster: STATIC, and the names of STRICT_DNS and LOGICAL_DNS. */
   inline: ClusterLoadAssignment | undefined;
   /** Secrets its TLS needs. */
   secretNames: string[];
@@ -38,77 +42,77 @@ export interface CompiledCluster {
 /** Certificate and roots of this node id, for tunnels. */
 export const tunnelSecrets = { certificate: "default", roots: "ROOTCA" } as const;
 
+const {
+  STATIC: staticType,
+  EDS: edsType,
+  STRICT_DNS: strictDnsType,
+  LOGICAL_DNS: logicalDnsType,
+  ORIGINAL_DST: originalType,
+} = DiscoveryType;
+
 export function compileCluster(message: ClusterMessage, secrets: SecretStore): CompiledCluster {
   const { name } = message;
   const discovery = message.clusterDiscoveryType;
   if (discovery.case === "clusterType")
     throw new MeshbedError("CLUSTER_UNSUPPORTED", `cluster ${name}: custom cluster types are not supported`);
-  const type = discovery.value ?? Cluster_DiscoveryType.STATIC;
-  const supported = [Cluster_DiscoveryType.STATIC, Cluster_DiscoveryType.EDS, Cluster_DiscoveryType.ORIGINAL_DST];
-  if (!supported.includes(type))
-    throw new MeshbedError("CLUSTER_UNSUPPORTED", `cluster ${name}: ${Cluster_DiscoveryType[type]} is not supported`);
+  const type = discovery.value ?? staticType;
+  if (message.healthChecks.length > 1)
+    throw new MeshbedError("CLUSTER_UNSUPPORTED", `cluster ${name}: more than one health check is not supported`);
+  const [check] = message.healthChecks;
   const { tls, secretNames } = compileClientTls(message, secrets);
+  const options = commonOptions(message);
+  const requestsMax = options?.maxRequestsPerConnection || message.maxRequestsPerConnection;
+  const dns = dnsOf(message, type);
   const cluster: Cluster = {
     name,
-    policy: type === Cluster_DiscoveryType.ORIGINAL_DST ? "ORIGINAL_DST" : policyOf(message),
-    connectTimeoutMs: durationMs(message.connectTimeout, connectTimeoutMs),
-    connectionIdleMs: durationMs(message.commonHttpProtocolOptions?.idleTimeout, idleMs) || Number.POSITIVE_INFINITY,
-    requestsPerConnectionMax: message.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
-    thresholds: thresholdsOf(message),
+    ...(type === originalType ? originalBalancing : compileBalancing(message)),
+    connectTimeoutMs: durationMs(message.connectTimeout, connectTimeoutDefaultMs),
+    connectionIdleMs: durationMs(options?.idleTimeout, connectionIdleDefaultMs) || Number.POSITIVE_INFINITY,
+    requestsPerConnectionMax: requestsMax || Number.POSITIVE_INFINITY,
+    thresholds: compileThresholds(message, defaultPriority),
+    highThresholds: compileThresholds(message, highPriority),
+    outlier: message.outlierDetection && compileOutlier(message.outlierDetection, name),
+    healthCheck: check && compileHealthCheck(check, name),
     service: serviceOf(message.metadata),
     tls,
-    edsName: type === Cluster_DiscoveryType.EDS ? message.edsClusterConfig?.serviceName || name : undefined,
+    edsName: type === edsType ? message.edsClusterConfig?.serviceName || name : undefined,
+    dns,
   };
-  return { cluster, inline: type === Cluster_DiscoveryType.STATIC ? message.loadAssignment : undefined, secretNames };
+  return { cluster, inline: type === staticType || dns ? message.loadAssignment : undefined, secretNames };
 }
 
-function policyOf(message: ClusterMessage): LoadBalancing {
-  switch (message.lbPolicy) {
-    case Cluster_LbPolicy.ROUND_ROBIN:
-      return "ROUND_ROBIN";
-    case Cluster_LbPolicy.LEAST_REQUEST:
-      return "LEAST_REQUEST";
-    case Cluster_LbPolicy.RANDOM:
-      return "RANDOM";
-    case Cluster_LbPolicy.CLUSTER_PROVIDED:
-      return "LEAST_REQUEST";
-    default:
-      throw new MeshbedError(
-        "CLUSTER_UNSUPPORTED",
-        `cluster ${message.name}: load balancing ${Cluster_LbPolicy[message.lbPolicy]} is not supported`,
-      );
-  }
+const originalBalancing = {
+  balancing: { policy: "ORIGINAL_DST" },
+  panicThresholdPercent: 0,
+  localityWeighted: false,
+} as const;
+
+/** The extension's options win over the cluster's own deprecated field. */
+function commonOptions(message: ClusterMessage): HttpProtocolOptions | undefined {
+  const any = message.typedExtensionProtocolOptions["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+  return (any && unpack(any, UpstreamOptionsSchema)?.commonHttpProtocolOptions) ?? message.commonHttpProtocolOptions;
 }
 
-function thresholdsOf(message: ClusterMessage): Thresholds {
-  const set = message.circuitBreakers?.thresholds[0];
-  return {
-    connectionsMax: set?.maxConnections ?? Number.POSITIVE_INFINITY,
-    pendingRequestsMax: set?.maxPendingRequests ?? Number.POSITIVE_INFINITY,
-    requestsMax: set?.maxRequests ?? Number.POSITIVE_INFINITY,
-    retriesMax: set?.maxRetries ?? Number.POSITIVE_INFINITY,
-  };
-}
+/** Envoy's dns_refresh_rate. */
+const dnsRefreshDefaultMs = 5_000;
 
-function compileClientTls(
-  message: ClusterMessage,
-  secrets: SecretStore,
-): { tls: ClientTls | undefined; secretNames: string[] } {
-  const config = message.transportSocket?.configType;
-  const context = config?.case === "typedConfig" ? unpack(config.value, UpstreamTlsContextSchema) : undefined;
-  if (context === undefined) return { tls: undefined, secretNames: [] };
-  const common = context.commonTlsContext;
-  const certificate = common?.tlsCertificateSdsSecretConfigs[0]?.name;
-  const validation = common?.validationContextType;
-  let roots: string | { caPem: string } | undefined;
-  if (validation?.case === "validationContextSdsSecretConfig") roots = validation.value.name;
-  else if (validation?.case === "validationContext" && validation.value.trustedCa)
-    roots = { caPem: dataText(validation.value.trustedCa, message.name) };
-  const secretNames = [certificate, roots].filter((name) => typeof name === "string");
-  const build = secrets.context({ ...clientContextDefaults, certificate, roots });
-  const verify = roots === undefined || context.sni === "" ? undefined : { hostName: context.sni };
-  const key = JSON.stringify([context.sni, certificate, roots]);
-  return { tls: { context: build, serverName: context.sni, key, verify }, secretNames };
+const families: Readonly<Record<DnsLookupFamily, DnsFamily>> = {
+  [DnsLookupFamily.AUTO]: "v6-preferred",
+  [DnsLookupFamily.V4_ONLY]: "v4",
+  [DnsLookupFamily.V6_ONLY]: "v6",
+  [DnsLookupFamily.V4_PREFERRED]: "v4-preferred",
+  [DnsLookupFamily.ALL]: "all",
+};
+
+function dnsOf(message: ClusterMessage, type: DiscoveryType): DnsSettings | undefined {
+  if (type !== strictDnsType && type !== logicalDnsType) return undefined;
+  const kind = type === strictDnsType ? "STRICT" : "LOGICAL";
+  const count = message.loadAssignment?.endpoints.flatMap(({ lbEndpoints }) => lbEndpoints).length ?? 0;
+  if (kind === "LOGICAL" && count !== 1)
+    throw new MeshbedError("CLUSTER_INVALID", `cluster ${message.name}: LOGICAL_DNS needs exactly one endpoint`);
+  const refreshMs = durationMs(message.dnsRefreshRate, dnsRefreshDefaultMs);
+  const failureRefreshMs = durationMs(message.dnsFailureRefreshRate?.baseInterval, refreshMs);
+  return { kind, refreshMs, failureRefreshMs, family: families[message.dnsLookupFamily] };
 }
 
 /** The endpoints of one assignment, for one cluster. */
@@ -117,19 +121,31 @@ export function compileEndpoints(
   cluster: Cluster,
   tunnelContext: () => object | undefined,
 ): Endpoint[] {
-  const endpoints: Endpoint[] = [];
-  for (const locality of assignment.endpoints)
-    for (const entry of locality.lbEndpoints) {
-      const endpoint = compileEndpoint(entry, cluster, tunnelContext);
-      endpoint.priority = locality.priority;
-      endpoints.push(endpoint);
-    }
-  return endpoints;
+  return assignment.endpoints.flatMap((group) =>
+    group.lbEndpoints.map((entry) => compileEndpoint(entry, group, cluster, tunnelContext)),
+  );
 }
 
-const unusable = new Set<HealthStatus>([HealthStatus.UNHEALTHY, HealthStatus.DRAINING, HealthStatus.TIMEOUT]);
+/** For `ClusterSlot.setEndpoints`; undefined is Envoy's default. */
+export const overprovisioningOf = (assignment: ClusterLoadAssignment): number | undefined =>
+  assignment.policy?.overprovisioningFactor;
 
-function compileEndpoint(entry: LbEndpoint, cluster: Cluster, tunnelContext: () => object | undefined): Endpoint {
+/** Every priority up to the highest is looked at, so it is bounded; Envoy's bound. */
+const priorityMax = 128;
+
+const healths: Readonly<Partial<Record<HealthStatus, EndpointHealth>>> = {
+  [HealthStatus.UNHEALTHY]: "unhealthy",
+  [HealthStatus.DRAINING]: "unhealthy",
+  [HealthStatus.TIMEOUT]: "unhealthy",
+  [HealthStatus.DEGRADED]: "degraded",
+};
+
+function compileEndpoint(
+  entry: LbEndpoint,
+  group: LocalityLbEndpoints,
+  cluster: Cluster,
+  tunnelContext: () => object | undefined,
+): Endpoint {
   if (entry.hostIdentifier.case !== "endpoint")
     throw new MeshbedError("ENDPOINT_UNSUPPORTED", `cluster ${cluster.name}: an endpoint without an address`);
   const { host, port } = socketAddress(entry.hostIdentifier.value.address, `cluster ${cluster.name}`);
@@ -142,14 +158,32 @@ function compileEndpoint(entry: LbEndpoint, cluster: Cluster, tunnelContext: () 
     const parts = typeof via === "string" ? /^(.+):(\d+)$/.exec(via) : null;
     if (!parts || typeof identity !== "string")
       throw new MeshbedError("ENDPOINT_INVALID", `cluster ${cluster.name}: bad tunnel metadata on ${address}`);
-    const tls = { context: tunnelContext, serverName: "", key: identity, verify: { spiffeId: identity } };
+    const tls = tunnelTls(identity, tunnelContext);
     transport = { host: parts[1]!, port: Number(parts[2]), tls, connectTarget: address };
     key = `${address} ${via} ${identity}`;
   }
   const workload = istioMetadata(entry.metadata)["workload"];
   const identity = parseWorkload(typeof workload === "string" ? workload : "");
   const endpoint = new Endpoint(address, key, transport, identity);
-  endpoint.weight = entry.loadBalancingWeight ?? 1;
-  endpoint.healthy = !unusable.has(entry.healthStatus);
+  endpoint.placement = placementOf(entry, group, address, cluster.name);
   return endpoint;
+}
+
+function placementOf(entry: LbEndpoint, group: LocalityLbEndpoints, address: string, clusterName: string): Placement {
+  const { priority, locality } = group;
+  if (priority > priorityMax)
+    throw new MeshbedError("ENDPOINT_INVALID", `cluster ${clusterName}: priority ${priority} is above ${priorityMax}`);
+  const hashKey = entry.metadata?.filterMetadata["envoy.lb"]?.["hash_key"];
+  const named = entry.hostIdentifier.case === "endpoint" ? entry.hostIdentifier.value : undefined;
+  const check = named?.healthCheckConfig;
+  return {
+    weight: entry.loadBalancingWeight ?? 1,
+    priority,
+    health: healths[entry.healthStatus] ?? "healthy",
+    locality: locality ? `${locality.region}/${locality.zone}/${locality.subZone}` : "",
+    localityWeight: group.loadBalancingWeight ?? 0,
+    hashKey: typeof hashKey === "string" && hashKey !== "" ? hashKey : address,
+    hostname: named?.hostname ?? "",
+    healthCheck: check && { disabled: check.disableActiveHealthCheck, port: check.portValue, host: check.hostname },
+  };
 }

@@ -2,7 +2,7 @@
 
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { AccessLog as AccessLogMessage } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
-import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import { TrafficDirection, type TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import type {
   FilterChain as FilterChainMessage,
   Filter as NetworkFilterMessage,
@@ -20,25 +20,20 @@ import { MeshbedError } from "../kernel/errors.ts";
 import type { AccessLog } from "./access_log.ts";
 import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
 import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
+import { type ChainMatch, compileChainMatch } from "./chain_match.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
 import type { DownstreamCounts } from "./counts.ts";
-import type { NetworkFilter } from "./filter.ts";
-import { compileFilters, type FilterDeps } from "./filters/registry.ts";
+import type { FilterDeps, NetworkFilter } from "./filter.ts";
+import { compileFilters } from "./filters/registry.ts";
 import type { SecretStore } from "./secrets.ts";
 
-export interface CompiledChain {
+export interface CompiledChain extends ChainMatch {
   /** Stable across updates: a new configuration fills the same slot. */
   key: string;
   chain: Chain | undefined;
   slot: ChainSlot;
   tls: ServerTls | undefined;
-  destinationPort: number | undefined;
-  /** Lower case; "*.example.com" for suffixes; empty matches any. */
-  serverNames: readonly string[];
-  /** "tls", "raw_buffer" or "" for any. */
-  transportProtocol: string;
-  applicationProtocols: readonly string[];
 }
 
 export interface CompiledListener {
@@ -98,7 +93,8 @@ export function compileListener(message: ListenerMessage, context: ListenerConte
     chains,
     fallback,
     sniffsTls: all.some(
-      ({ tls, serverNames, transportProtocol }) => tls || serverNames.length > 0 || transportProtocol === "tls",
+      ({ tls, serverNames, transportProtocol, applicationProtocols }) =>
+        tls || serverNames.length > 0 || transportProtocol !== "" || applicationProtocols.length > 0,
     ),
     workload: typeof workload === "string" ? workload : undefined,
   };
@@ -116,21 +112,25 @@ function compileChain(
   listener: ListenerFacts,
   context: ListenerContext,
 ): CompiledChain {
-  const match = message.filterChainMatch;
-  const serverNames = (match?.serverNames ?? []).map((text) => text.toLowerCase());
-  const what = [match?.destinationPort ?? "", match?.transportProtocol ?? "", serverNames.join(",")].join("|");
-  const key = `${listener.name}|${message.name || (index < 0 ? "default" : what === "||" ? index : what)}`;
   const at = `listener ${listener.name}, filter chain ${message.name || index}`;
+  const match = compileChainMatch(message.filterChainMatch, at);
+  const key = `${listener.name}|${message.name || (index < 0 ? "default" : match.text || index)}`;
   return {
     key,
     chain: listener.isTunnel ? undefined : compileFilterChain(message.filters, key, at, listener, context),
     slot: context.chainSlot(key),
-    tls: message.transportSocket && compileServerTls(message.transportSocket, at, context.secrets),
-    destinationPort: match?.destinationPort,
-    serverNames,
-    transportProtocol: match?.transportProtocol ?? "",
-    applicationProtocols: match?.applicationProtocols ?? [],
+    tls: compileTransport(message.transportSocket, at, context.secrets),
+    ...match,
   };
+}
+
+function compileTransport(
+  socket: TransportSocket | undefined,
+  at: string,
+  secrets: SecretStore,
+): ServerTls | undefined {
+  if (socket === undefined || /(^|\.)raw_buffer$/.test(socket.name)) return undefined;
+  return compileServerTls(socket, at, secrets);
 }
 
 function compileFilterChain(

@@ -1,89 +1,132 @@
-// DownstreamTlsContext → what a server connection needs: versions, suites, certificate by name, client certificates.
+// DownstreamTlsContext → what a server connection needs: versions, suites, the certificate by server name, client certificates.
 
 import type { TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import {
-  TlsParameters_TlsProtocol as Protocol,
-  type TlsParameters,
-} from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
-import {
-  type CommonTlsContext,
-  DownstreamTlsContextSchema,
-} from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import { unpack } from "./any.ts";
-import { type ContextSettings, dataText, defaultCiphers, type KeyPair, type SecretStore } from "./secrets.ts";
+import {
+  buildContext,
+  type ContextSettings,
+  type KeyPair,
+  type KeyPairSource,
+  keyPairSources,
+  type SecretStore,
+  secretNamesOf,
+  validationSource,
+} from "./secrets.ts";
+import { compileTlsParams } from "./tls_params.ts";
+import type { Validation } from "./validation.ts";
+
+/** Certificates for the same names, one per key type. */
+export interface ServerCertificate {
+  /** A node:tls SecureContext's native part. */
+  context: object;
+  /** URI SANs, as x-forwarded-client-cert tells them. */
+  uris: readonly string[];
+}
 
 export interface ServerTls {
   /** Undefined while a secret has not arrived: the connection is refused. */
-  context(): object | undefined;
+  choose(serverName: string): ServerCertificate | undefined;
   requestCert: boolean;
-  rejectUnauthorized: boolean;
+  /** A client without a certificate is refused. */
+  requireCert: boolean;
+  /** How a presented certificate is judged; undefined (with `requestCert`): its secret has not arrived. */
+  validation(): Validation | undefined;
+  requireServerName: boolean;
   /** In the wire format ALPN uses; empty: none offered. */
   alpn: Buffer;
   secretNames: readonly string[];
 }
-
-const versions: Record<Protocol, ContextSettings["minVersion"] | undefined> = {
-  [Protocol.TLS_AUTO]: undefined,
-  [Protocol.TLSv1_0]: "TLSv1",
-  [Protocol.TLSv1_1]: "TLSv1.1",
-  [Protocol.TLSv1_2]: "TLSv1.2",
-  [Protocol.TLSv1_3]: "TLSv1.3",
-};
 
 export function compileServerTls(socket: TransportSocket, at: string, secrets: SecretStore): ServerTls {
   const config = socket.configType;
   const message = config.case === "typedConfig" ? unpack(config.value, DownstreamTlsContextSchema) : undefined;
   if (!message) throw new MeshbedError("TLS_UNSUPPORTED", `${at}: transport socket ${socket.name} is not supported`);
   const common = message.commonTlsContext;
-  const certificate = certificateOf(common, at);
-  const roots = rootsOf(common, at);
-  const required = message.requireClientCertificate === true;
-  const requestCert = required || roots !== undefined;
+  const sources = keyPairSources(common, at);
+  if (sources.length === 0) throw new MeshbedError("TLS_INVALID", `${at}: no certificate`);
+  const roots = validationSource(common, at);
+  const requireCert = message.requireClientCertificate === true;
+  const requestCert = requireCert || roots !== undefined;
+  const validation = roots ? secrets.validation(roots) : () => undefined;
+  const { sessionTicketKeysType: resumption } = message;
+  if (resumption.case === "sessionTicketKeys" || resumption.case === "sessionTicketKeysSdsSecretConfig")
+    throw new MeshbedError("TLS_UNSUPPORTED", `${at}: session_ticket_keys is not supported`);
   const settings: ContextSettings = {
-    certificate,
-    roots,
-    minVersion: versions[common?.tlsParams?.tlsMinimumProtocolVersion ?? Protocol.TLS_AUTO] ?? "TLSv1.2",
-    maxVersion: versions[common?.tlsParams?.tlsMaximumProtocolVersion ?? Protocol.TLS_AUTO] ?? "TLSv1.3",
-    ciphers: ciphersOf(common?.tlsParams),
+    ...compileTlsParams(common?.tlsParams, at),
     requestCert,
-    rejectUnauthorized: required,
+    rejectUnauthorized: requireCert,
+    // A ticket is good for the context that gave it: none outlives a change of certificates or roots.
+    tickets: !(resumption.case === "disableStatelessSessionResumption" && resumption.value),
   };
-  const names = [certificate, roots].filter((name) => typeof name === "string");
-  const protocols = (common?.alpnProtocols ?? []).filter((protocol) => protocol.startsWith("http/1"));
   return {
-    context: secrets.context(settings),
+    choose: certificateChooser(sources, roots && validation, settings, secrets),
     requestCert,
-    rejectUnauthorized: required,
-    alpn: Buffer.concat(protocols.map((text) => Buffer.from(`${String.fromCharCode(text.length)}${text}`, "latin1"))),
-    secretNames: names,
+    requireCert,
+    validation,
+    requireServerName: message.requireSni === true,
+    alpn: alpnOf(common?.alpnProtocols ?? []),
+    secretNames: secretNamesOf(sources, roots),
   };
 }
 
-/** "[A|B]" groups suites of equal preference in BoringSSL; OpenSSL's list separates all by colons. */
-function ciphersOf(params: TlsParameters | undefined): string {
-  const suites = (params?.cipherSuites ?? []).flatMap((entry) => entry.replace(/^\[|\]$/g, "").split("|"));
-  return suites.length === 0 ? defaultCiphers : suites.join(":");
+/** Only what the codec speaks; HTTP/2 joins here when it has one. */
+function alpnOf(protocols: readonly string[]): Buffer {
+  const spoken = protocols.filter((protocol) => protocol.startsWith("http/1"));
+  return Buffer.concat(spoken.map((text) => Buffer.from(`${String.fromCharCode(text.length)}${text}`, "latin1")));
 }
 
-function certificateOf(common: CommonTlsContext | undefined, at: string): string | KeyPair {
-  const bySds = common?.tlsCertificateSdsSecretConfigs[0]?.name;
-  if (bySds !== undefined) return bySds;
-  const inline = common?.tlsCertificates[0];
-  if (!inline) throw new MeshbedError("TLS_INVALID", `${at}: no certificate`);
-  return { certPem: dataText(inline.certificateChain, at), keyPem: dataText(inline.privateKey, at) };
+interface Group extends ServerCertificate {
+  pairs: readonly KeyPair[];
+  validation: Validation | undefined;
 }
 
-function rootsOf(common: CommonTlsContext | undefined, at: string): ContextSettings["roots"] {
-  const validation = common?.validationContextType;
-  switch (validation?.case) {
-    case "validationContextSdsSecretConfig":
-      return validation.value.name;
-    case "combinedValidationContext":
-      return validation.value.validationContextSdsSecretConfig?.name;
-    case "validationContext":
-      return validation.value.trustedCa ? { caPem: dataText(validation.value.trustedCa, at) } : undefined;
-    default:
-      return undefined;
+/** By server name: exact, then wildcard, then the first certificate. What a change of secrets leaves alone keeps its context, and with it its tickets. */
+function certificateChooser(
+  sources: readonly KeyPairSource[],
+  validationOf: (() => Validation | undefined) | undefined,
+  settings: ContextSettings,
+  secrets: SecretStore,
+): ServerTls["choose"] {
+  let version = -1;
+  let groups: readonly Group[] = [];
+  let byName: ReadonlyMap<string, Group> = new Map();
+  const refresh = (): void => {
+    version = secrets.version;
+    const pairs = sources.map((source) => secrets.pair(source));
+    const validation = validationOf?.();
+    const isMissing = pairs.includes(undefined) || (validationOf !== undefined && validation === undefined);
+    const before = groups;
+    groups = (isMissing ? [] : groupPairs(pairs as KeyPair[])).map((group) => {
+      const same = (one: Group) => one.validation === validation && group.every((pair, i) => pair === one.pairs[i]);
+      const kept = before.find((one) => one.pairs.length === group.length && same(one));
+      if (kept) return kept;
+      return { context: buildContext(group, validation, settings), uris: group[0]!.uris, pairs: group, validation };
+    });
+    const named = groups.flatMap((group) => group.pairs[0]!.names.map((name) => [name, group] as const));
+    // The first certificate for a name wins.
+    byName = new Map(named.reverse());
+  };
+  return (serverName) => {
+    if (version !== secrets.version) refresh();
+    return groups.length <= 1 ? groups[0] : (certificateFor(serverName, byName) ?? groups[0]);
+  };
+}
+
+/** Pairs for the same names stand together: the TLS library picks by what the client can do. */
+export function groupPairs(pairs: readonly KeyPair[]): KeyPair[][] {
+  const groups = new Map<string, KeyPair[]>();
+  for (const pair of pairs) {
+    const key = [...pair.names].sort().join(" ");
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [pair]);
+    else if (!group.some(({ keyType }) => keyType === pair.keyType)) group.push(pair);
   }
+  return [...groups.values()];
+}
+
+export function certificateFor<T>(serverName: string, byName: ReadonlyMap<string, T>): T | undefined {
+  const dot = serverName.indexOf(".");
+  return byName.get(serverName) ?? (dot > 0 ? byName.get(`*${serverName.slice(dot)}`) : undefined);
 }

@@ -1,10 +1,8 @@
-// The pure decisions of the data path as tables: filter chain, endpoint, virtual host, retry.
+// The pure decisions of the data path as tables: endpoint, virtual host, retry.
 import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../kernel/random.ts";
-import { chooseChain } from "./accept.ts";
 import { pick, pickWeighted } from "./balance.ts";
 import { type Cluster, ClusterSlot, Endpoint, type LoadBalancing, unknownWorkload } from "./cluster.ts";
-import type { CompiledChain, CompiledListener } from "./compile_listener.ts";
 import {
   backoffMs,
   type Failure,
@@ -15,48 +13,6 @@ import {
   retriesStatus,
 } from "./retry.ts";
 import { findVirtualHost, type RouteTable, type VirtualHost } from "./route.ts";
-
-describe("chooseChain", () => {
-  const chain = (key: string, more: Partial<CompiledChain> = {}): CompiledChain =>
-    ({
-      key,
-      serverNames: [],
-      transportProtocol: "",
-      destinationPort: undefined,
-      tls: undefined,
-      ...more,
-    }) as CompiledChain;
-  const tls = {} as NonNullable<CompiledChain["tls"]>;
-  const hello = (serverName: string) => ({ serverName, alpn: [] });
-  const listener = {
-    chains: [
-      chain("any name", { tls }),
-      chain("exact", { tls, serverNames: ["a.test"] }),
-      chain("suffix", { tls, serverNames: ["*.test"] }),
-      chain("longer suffix", { tls, serverNames: ["*.deep.test"] }),
-      chain("passthrough", { serverNames: ["raw.test"], transportProtocol: "tls" }),
-      chain("port", { destinationPort: 9000 }),
-      chain("port with tls", { destinationPort: 9000, tls, transportProtocol: "tls" }),
-    ],
-    fallback: chain("fallback"),
-  } as unknown as CompiledListener;
-  const cases: [number, string | undefined, string][] = [
-    [443, "a.test", "exact"],
-    [443, "b.test", "suffix"],
-    [443, "x.deep.test", "longer suffix"],
-    [443, "test", "any name"],
-    [443, "other.example", "any name"],
-    [443, "", "any name"],
-    [443, "raw.test", "passthrough"],
-    [443, undefined, "fallback"],
-    [9000, undefined, "port"],
-    [9000, "a.test", "port with tls"],
-  ];
-  for (const [port, name, want] of cases)
-    test(`port ${port}, ${name === undefined ? "plain text" : `TLS for "${name}"`}: ${want}`, () => {
-      expect(chooseChain(listener, port, name === undefined ? undefined : hello(name))?.key).toBe(want);
-    });
-});
 
 describe("pick", () => {
   function slotOf(policy: LoadBalancing, weights: number[], priorities: number[] = []): ClusterSlot {

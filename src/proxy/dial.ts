@@ -4,7 +4,6 @@ import type { Cancel, Clock } from "../kernel/clock.ts";
 import { type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { connectRequest, TunnelAnswerReader } from "../wire/tunnel.ts";
 import type { Transport } from "./cluster.ts";
-import { spiffeIdOf } from "./spiffe.ts";
 
 export interface DialListener {
   /** The socket is the listener's now: it must set `socket.data`. `rest` was read past the tunnel's answer. */
@@ -74,19 +73,7 @@ export class Dial implements SocketOwner {
 
   /** Why the peer is not who it should be; undefined when it is. */
   #refusal(error: Error | null): string | undefined {
-    const code = (error as { code?: string } | null)?.code;
-    // No TLS session came about at all, whatever is thought of certificates.
-    if (code === "EPROTO") return `TLS: ${error!.message}`;
-    const verify = this.#transport.tls?.verify;
-    if (verify === undefined) return undefined;
-    const chainIsGood = error === null || code === "ERR_TLS_CERT_ALTNAME_INVALID";
-    if (!chainIsGood) return `TLS: ${error.message}`;
-    const certificate = this.#socket!.getPeerX509Certificate();
-    if (!certificate) return "TLS: the server has no certificate";
-    if ("hostName" in verify)
-      return certificate.checkHost(verify.hostName) ? undefined : `TLS: certificate is not for ${verify.hostName}`;
-    const id = spiffeIdOf(certificate.subjectAltName);
-    return id === verify.spiffeId ? undefined : `TLS: peer is ${id ?? "nobody"}, not ${verify.spiffeId}`;
+    return this.#transport.tls!.refusal(this.#socket!.getPeerX509Certificate(), error);
   }
 
   #secured(): void {

@@ -24,8 +24,7 @@ export function outboundEdge(
 ): EdgeStats {
   const holder = endpoint ?? slot ?? owner;
   if (holder.stats !== undefined) return holder.stats;
-  const verify = endpoint?.transport.tls?.verify;
-  const principal = verify && "spiffeId" in verify ? verify.spiffeId : "unknown";
+  const principal = endpoint?.transport.tls?.spiffeId ?? "unknown";
   holder.stats = new EdgeStats(metrics, {
     reporter: "source",
     source: owner.identity,

@@ -12,12 +12,21 @@ import { AcceptedResources } from "./accepted.ts";
 import type { AccessLog } from "./access_log.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
 import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
-import { type CompiledCluster, compileCluster, compileEndpoints, tunnelSecrets } from "./compile_cluster.ts";
+import type { Cluster } from "./cluster_config.ts";
+import { startMonitors } from "./cluster_monitors.ts";
+import {
+  type CompiledCluster,
+  compileCluster,
+  compileEndpoints,
+  overprovisioningOf,
+  tunnelSecrets,
+} from "./compile_cluster.ts";
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
 import { compileRoutes } from "./compile_route.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { RouteTable } from "./route.ts";
-import { clientContextDefaults, SecretStore } from "./secrets.ts";
+import { SecretStore } from "./secrets.ts";
+import { defaultTlsParams } from "./tls_params.ts";
 
 /** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */
 const warmingMaxMs = 5_000;
@@ -82,7 +91,8 @@ export class XdsNode {
     this.#source = source;
     this.#deps = deps;
     this.owner = { nodeId, identity: unknownWorkload, stats: undefined };
-    this.#tunnelContext = this.secrets.context({ ...clientContextDefaults, ...tunnelSecrets });
+    const roots = { secret: tunnelSecrets.roots, inline: undefined };
+    this.#tunnelContext = this.secrets.clientContext(tunnelSecrets.certificate, roots, defaultTlsParams);
     this.#certified = certified;
     const names = certified ? Object.values(tunnelSecrets) : [];
     const take = (
@@ -155,6 +165,7 @@ export class XdsNode {
     for (const [address, target] of this.#registered) this.#deps.runtime.inbound.delete(address, target);
     for (const slot of this.#chains.values()) slot.current = undefined;
     for (const slot of this.clusters.values()) {
+      slot.stopMonitors?.();
       slot.current = undefined;
       slot.setEndpoints([]);
     }
@@ -183,25 +194,31 @@ export class XdsNode {
   #compileCluster(message: ClusterMessage): KnownCluster {
     const compiled = compileCluster(message, this.secrets);
     const { cluster, inline } = compiled;
-    const isStatic = cluster.edsName === undefined && cluster.policy !== "ORIGINAL_DST";
+    const isStatic = cluster.edsName === undefined && cluster.balancing.policy !== "ORIGINAL_DST";
     const endpoints = inline ? compileEndpoints(inline, cluster, this.#tunnelContext) : isStatic ? [] : undefined;
     return { ...compiled, message, endpoints };
   }
 
-  #applyCluster(slot: ClusterSlot, { cluster, endpoints }: KnownCluster): void {
+  #applyCluster(slot: ClusterSlot, { cluster, endpoints, inline }: KnownCluster): void {
     if (slot.current === cluster) return;
     slot.current = cluster;
     forgetStats(slot);
-    if (endpoints) slot.setEndpoints(endpoints);
+    startMonitors(slot, endpoints ?? [], this.#deps.runtime, () => this.#settle());
+    if (cluster.dns) return;
+    if (endpoints) slot.setEndpoints(endpoints, inline && overprovisioningOf(inline));
     else if (cluster.edsName === undefined) slot.warm = true;
     else {
       const assignment = this.#assignments.get(cluster.edsName);
-      if (assignment) slot.setEndpoints(compileEndpoints(assignment, cluster, this.#tunnelContext));
+      if (assignment) this.#setEndpoints(slot, cluster, assignment);
     }
+  }
+  #setEndpoints(slot: ClusterSlot, cluster: Cluster, assignment: ClusterLoadAssignment): void {
+    slot.setEndpoints(compileEndpoints(assignment, cluster, this.#tunnelContext), overprovisioningOf(assignment));
   }
 
   #dropCluster(name: string): void {
     const slot = this.#cluster(name);
+    slot.stopMonitors?.();
     slot.current = undefined;
     slot.setEndpoints([]);
     slot.warm = false;
@@ -209,16 +226,17 @@ export class XdsNode {
 
   #onEndpoints(resources: readonly NamedResource[]): void {
     const next = new Map(resources.map(({ name, message }) => [name, message as ClusterLoadAssignment]));
-    const changes: [ClusterSlot, Endpoint[]][] = [];
+    const changes: [ClusterSlot, Endpoint[], number | undefined][] = [];
     for (const [name, { cluster }] of this.#knownClusters) {
       if (cluster.edsName === undefined) continue;
       const slot = this.#cluster(name);
       const assignment = next.get(cluster.edsName);
       if (assignment === undefined || (slot.warm && assignment === this.#assignments.get(cluster.edsName))) continue;
-      changes.push([slot, compileEndpoints(assignment, cluster, this.#tunnelContext)]);
+      const endpoints = compileEndpoints(assignment, cluster, this.#tunnelContext);
+      changes.push([slot, endpoints, overprovisioningOf(assignment)]);
     }
     this.#assignments = next;
-    for (const [slot, endpoints] of changes) slot.setEndpoints(endpoints);
+    for (const [slot, endpoints, overprovisioning] of changes) slot.setEndpoints(endpoints, overprovisioning);
     this.#settle();
   }
 
@@ -280,6 +298,7 @@ export class XdsNode {
     const context: ListenerContext = {
       clock: runtime.clock,
       random: runtime.random,
+      runtime,
       owner: this.owner,
       secrets: this.secrets,
       accessLog,
@@ -297,7 +316,7 @@ export class XdsNode {
   }
 
   #cluster(name: string): ClusterSlot {
-    return getOrAdd(this.clusters, name, () => new ClusterSlot(name));
+    return getOrAdd(this.clusters, name, () => new ClusterSlot(name, this.#deps.runtime.clock));
   }
   #routeSlot(name: string): RouteSlot {
     return getOrAdd(this.routes, name, () => ({ name, current: undefined }));
