@@ -241,6 +241,7 @@ function compileRetry(message: RetryMessage): RetryPolicy | undefined {
     retriesMax,
     on,
     statusCodes: [...message.retriableStatusCodes, ...(message.retryOn.match(/\b[1-5]\d\d\b/g) ?? []).map(Number)],
+    requests: message.retriableRequestHeaders.map(compileHeader),
     perTryTimeoutMs: durationMs(message.perTryTimeout, 0),
     avoidPreviousHosts: message.retryHostPredicate.some(({ name }) => name.includes("previous_hosts")),
     baseBackoffMs,

@@ -3,9 +3,12 @@ import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../kernel/random.ts";
 import { pick, pickWeighted } from "./balance.ts";
 import { type Cluster, ClusterSlot, Endpoint, type LoadBalancing, unknownWorkload } from "./cluster.ts";
+import type { RequestView } from "./request.ts";
 import {
+  appliesTo,
   backoffMs,
   type Failure,
+  mayRepeat,
   parseRetryOn,
   type RetryPolicy,
   retriesFailure,
@@ -119,6 +122,7 @@ describe("retries", () => {
     retriesMax: 2,
     on: parseRetryOn(on),
     statusCodes,
+    requests: [],
     perTryTimeoutMs: 0,
     avoidPreviousHosts: false,
     baseBackoffMs: 25,
@@ -139,7 +143,7 @@ describe("retries", () => {
   ];
   for (const [on, codes, status, grpc, want] of statuses)
     test(`"${on}" ${want ? "retries" : "passes on"} ${status}${grpc ? ` with gRPC status ${grpc}` : ""}`, () =>
-      expect(retriesStatus(policy(on, codes), status, grpc)).toBe(want));
+      expect(retriesStatus(policy(on, codes), status, grpc, true)).toBe(want));
 
   const failures: [string, Failure, boolean, boolean][] = [
     ["connect-failure", "connect-failure", false, true],
@@ -153,7 +157,34 @@ describe("retries", () => {
   ];
   for (const [on, failure, sent, want] of failures)
     test(`"${on}" ${want ? "retries" : "gives up after"} ${failure}${sent ? ", the request sent" : ""}`, () =>
-      expect(retriesFailure(policy(on), failure, sent)).toBe(want));
+      expect(retriesFailure(policy(on), failure, sent, true)).toBe(want));
+
+  const once: [string, Failure | number, boolean, boolean][] = [
+    ["5xx,reset", "per-try-timeout", true, false],
+    ["5xx,reset", "reset", true, false],
+    ["5xx,reset", "per-try-timeout", false, true],
+    ["connect-failure", "connect-failure", false, true],
+    ["reset-before-request", "reset", false, true],
+    ["5xx,gateway-error,retriable-4xx", 503, true, false],
+    ["retriable-status-codes", 503, true, true],
+    ["unavailable", 200, true, true],
+  ];
+  for (const [on, failure, sent, want] of once)
+    test(`a POST is ${want ? "" : "not "}tried again on "${on}" after ${failure}${sent ? ", the request sent" : ""}`, () => {
+      const again =
+        typeof failure === "number"
+          ? retriesStatus(policy(on, [503]), failure, failure === 200 ? "14" : undefined, false)
+          : retriesFailure(policy(on), failure, sent, false);
+      expect(again).toBe(want);
+    });
+  test("methods may be repeated that are idempotent, or any whose requests the policy names", () => {
+    const methods = ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "CONNECT", "BREW"];
+    expect(methods.filter((method) => mayRepeat(policy("5xx"), method))).toEqual(["GET", "HEAD", "PUT", "DELETE"]);
+    const named = { ...policy("5xx"), requests: [(request: RequestView) => request.path === "/twice"] };
+    expect(methods.filter((method) => mayRepeat(named, method))).toEqual(methods);
+    expect(["/once", "/twice"].map((path) => appliesTo(named, { path } as RequestView))).toEqual([false, true]);
+    expect(appliesTo(policy("5xx"), { path: "/once" } as RequestView)).toBe(true);
+  });
 
   test("a stale connection is made good for safe methods only", () => {
     expect(

@@ -13,7 +13,7 @@ import { setClientCertificate, writeRequestHead } from "./headers.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
-import { backoffMs, type Failure, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
+import { appliesTo, backoffMs, type Failure, mayRepeat, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
 import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
 
@@ -139,6 +139,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const cluster = this.#cluster!;
     const owner = this.#owner;
     this.#tries++;
+    this.#sent = false;
     if (slot.requestsActive >= cluster.thresholds.requestsMax) {
       this.onOverflow();
       return;
@@ -284,7 +285,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const retry = this.#action!.retry;
     if (retry !== undefined && (head.status >= 400 || retry.on.has("unavailable"))) {
       const grpcStatus = head.status === 200 ? head.get("grpc-status") : undefined;
-      if (retriesStatus(retry, head.status, grpcStatus) && this.#mayRetry()) {
+      const repeatable = mayRepeat(retry, this.#owner.request.method);
+      if (retriesStatus(retry, head.status, grpcStatus, repeatable) && this.#mayRetry()) {
         this.#upstream?.abandon();
         this.#upstream = undefined;
         this.#again();
@@ -364,7 +366,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#try();
       return;
     }
-    if (retry && retriesFailure(retry, failure, this.#sent) && this.#mayRetry()) {
+    const repeatable = retry !== undefined && mayRepeat(retry, owner.request.method);
+    if (retry && retriesFailure(retry, failure, this.#sent, repeatable) && this.#mayRetry()) {
       this.#again();
       return;
     }
@@ -383,7 +386,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   #mayRetry(): boolean {
     const retry = this.#action!.retry!;
-    if (this.#tries > retry.retriesMax || !this.#replayable) return false;
+    if (this.#tries > retry.retriesMax || !this.#replayable || !appliesTo(retry, this.#owner.request)) return false;
     return this.#slot!.retriesActive < this.#cluster!.thresholds.retriesMax;
   }
 

@@ -1,12 +1,16 @@
 // Whether and when to try again: Envoy's retry_on conditions as a pure decision.
 
 import type { Random } from "../kernel/random.ts";
+import type { RequestTest } from "./match.ts";
+import type { RequestView } from "./request.ts";
 
 export interface RetryPolicy {
   /** Further tries after the first. */
   retriesMax: number;
   on: ReadonlySet<string>;
   statusCodes: readonly number[];
+  /** retriable_request_headers: not empty, only requests that one of them matches are tried again, whatever their method. */
+  requests: readonly RequestTest[];
   /** 0: none. */
   perTryTimeoutMs: number;
   /** Avoid hosts that already failed (retry_host_predicate previous_hosts). */
@@ -51,13 +55,41 @@ export function parseRetryOn(text: string): Set<string> {
   return conditions;
 }
 
-/** Answers by status. gRPC conditions (unavailable, cancelled) are found in the grpc-status header of a headers-only answer. */
-export function retriesStatus(policy: RetryPolicy, status: number, grpcStatus: string | undefined): boolean {
+/** RFC 9110 §9.2.2: executing it twice is as good as once. */
+const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+/** RFC 9110 §9.2.1. */
+const safe = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
+
+/**
+ * What may be sent again after a server may have executed it. Envoy asks nothing of the kind; nginx does (`non_idempotent`), and so
+ * do we: a POST is executed once, unless the policy names such requests by their headers.
+ */
+export function mayRepeat(policy: RetryPolicy, method: string): boolean {
+  return policy.requests.length > 0 || idempotent.has(method);
+}
+
+/** Envoy's retriable_request_headers: any one of them. */
+export function appliesTo(policy: RetryPolicy, request: RequestView): boolean {
+  return policy.requests.length === 0 || policy.requests.some((test) => test(request));
+}
+
+/**
+ * Answers by status. gRPC conditions (unavailable, cancelled) are found in the grpc-status header of a headers-only answer.
+ * What names the very answer (a listed status code, a gRPC status) holds for every method, a class of statuses for repeatable requests.
+ */
+export function retriesStatus(
+  policy: RetryPolicy,
+  status: number,
+  grpcStatus: string | undefined,
+  repeatable: boolean,
+): boolean {
   const { on } = policy;
-  if (on.has("5xx") && status >= 500) return true;
-  if (on.has("gateway-error") && status >= 502 && status <= 504) return true;
-  if (on.has("retriable-4xx") && status === 409) return true;
   if (on.has("retriable-status-codes") && policy.statusCodes.includes(status)) return true;
+  if (repeatable) {
+    if (on.has("5xx") && status >= 500) return true;
+    if (on.has("gateway-error") && status >= 502 && status <= 504) return true;
+    if (on.has("retriable-4xx") && status === 409) return true;
+  }
   if (grpcStatus === undefined) return false;
   return (
     (on.has("unavailable") && grpcStatus === "14") ||
@@ -68,9 +100,15 @@ export function retriesStatus(policy: RetryPolicy, status: number, grpcStatus: s
   );
 }
 
-/** `requestSent`: at least one byte of the request may have reached the server. */
-export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSent: boolean): boolean {
+/** `requestSent`: at least one byte of the request may have reached the server in this try. */
+export function retriesFailure(
+  policy: RetryPolicy,
+  failure: Failure,
+  requestSent: boolean,
+  repeatable: boolean,
+): boolean {
   const { on } = policy;
+  if (requestSent && !repeatable) return false;
   switch (failure) {
     case "connect-failure":
       return on.has("connect-failure") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
@@ -82,11 +120,9 @@ export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSen
   }
 }
 
-const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
-
 /** RFC 9110 §9.2.2: a safe request on a connection the server had given up is sent again whatever the policy. */
 export function retriesStale(method: string, failure: Failure): boolean {
-  return failure === "stale" && idempotent.has(method);
+  return failure === "stale" && safe.has(method);
 }
 
 /** Fully jittered exponential back-off (Envoy), in [0, min(base × 2^(n-1), max)); n counts retries from 1. */
