@@ -49,6 +49,11 @@ const roots = [
   "udpa/type/v1/typed_struct.proto",
   "xds/type/v3/typed_struct.proto",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+  "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+  "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+  "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+  "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+  "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
   "meshbed/workload/v1/workload.proto",
 ];
 

@@ -1,16 +1,19 @@
 // Compiled filter chains: what happens to a connection after it was accepted. Immutable; replaced whole by the next configuration.
 
-import type { X509Certificate } from "node:crypto";
 import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Random } from "../kernel/random.ts";
+import type { OwnedSocket } from "../wire/socket.ts";
+import type { OwnedSocket } from "../wire/socket.ts";
 import type { AccessLog } from "./access_log.ts";
+import type { ClientCertForwarding } from "./client_cert.ts";
 import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { Resolve } from "./dns_cluster.ts";
 import type { Filter, NetworkFilter } from "./filter.ts";
 import type { InboundRegistry } from "./inbound.ts";
+import type { LocalReply } from "./local_reply.ts";
 import type { RouteTable } from "./route.ts";
 import type { Sweeper } from "./sweep.ts";
 import type { EdgeStats } from "./telemetry.ts";
@@ -57,10 +60,14 @@ export interface HttpChain {
   networkFilters: readonly NetworkFilter[];
   /** A gateway: forwarding headers are written, not trusted. */
   edge: boolean;
+  /** Proxies before us whose x-forwarded-for is believed (xff_num_trusted_hops). */
+  trustedHops: number;
   /** Replaces the Server field of answers; undefined leaves it alone. */
   serverName: string | undefined;
   upgrades: ReadonlySet<string>;
+  clientCert: ClientCertForwarding;
   accessLog: AccessLog | undefined;
+  localReply: LocalReply | undefined;
   streamIdleMs: number;
   connectionIdleMs: number;
   headerTimeoutMs: number;
@@ -111,9 +118,13 @@ export interface ConnectionInfo {
   /** The connection to us was TLS (for x-forwarded-proto). */
   secure: boolean;
   serverName: string;
-  /** Certificates of mutual TLS: what the client has shown, and the URI SANs of what it was shown. */
-  tls?: { certificate: X509Certificate; localUris: readonly string[] };
+  /** The TLS session to the client; asked for certificates, version and cipher. */
+  session?: OwnedSocket;
+  /** What x-forwarded-client-cert says of the client, made once. */
+  clientCert?: { how: ClientCertForwarding; text: string | undefined };
   peer: Peer;
+  /** The TLS session, for formats that ask about it. */
+  session?: OwnedSocket;
   /** Edge statistics last used on this connection, and the chain state they belong to. */
   edge?: EdgeStats;
   edgeOf?: InboundStats;

@@ -1,9 +1,10 @@
 // Clusters and their endpoints as the data path sees them. An endpoint outlives configuration changes: its connections and counts stay.
 
-import type { Clock } from "../kernel/clock.ts";
-import type { HostMonitor } from "./balancing/outlier.ts";
+import type { Cancel, Clock } from "../kernel/clock.ts";
+import type { HostMonitor, OutlierDetector } from "./balancing/outlier.ts";
 import type { Selection } from "./balancing/selection.ts";
 import type { Cluster } from "./cluster_config.ts";
+import type { ClientTls } from "./compile_client_tls.ts";
 import { newUpstreamCounts } from "./counts.ts";
 import type { EdgeStats } from "./telemetry.ts";
 
@@ -52,17 +53,6 @@ export interface ServiceIdentity {
 
 export const unknownService: ServiceIdentity = { host: "unknown", name: "unknown", namespace: "unknown" };
 
-/** TLS towards a server. `context` is read for each new connection, so a rotated certificate is used at once. */
-export interface ClientTls {
-  /** A node:tls SecureContext's native part; undefined while a secret is missing. */
-  context(): object | undefined;
-  serverName: string;
-  /** Tells settings apart: endpoints reached with other settings are other endpoints. */
-  key: string;
-  /** How the server's certificate is checked once its chain is known good; undefined: not at all. */
-  verify: { spiffeId: string } | { hostName: string } | undefined;
-}
-
 /** How to reach an endpoint. */
 export interface Transport {
   host: string;
@@ -97,6 +87,8 @@ export interface Placement {
   localityWeight: number;
   /** What consistent hashing knows it by (metadata envoy.lb hash_key; else its address). */
   hashKey: string;
+  /** Its name, where it has one ("" else): what Host is rewritten to, and what it is checked as. */
+  hostname: string;
   /** Where and with which Host field it is checked; undefined: its own address, no name of its own. */
   healthCheck: EndpointHealthCheck | undefined;
 }
@@ -154,6 +146,7 @@ export class Endpoint {
       locality: "",
       localityWeight: 0,
       hashKey: address,
+      hostname: "",
       healthCheck: undefined,
     };
   }
@@ -184,8 +177,6 @@ export interface Usage {
   requestsActive: number;
   pendingActive: number;
   retriesActive: number;
-  /** Refused by a circuit breaker so far. */
-  overflows: number;
 }
 
 /** Envoy's overprovisioning factor in percent: a priority keeps all its load while 1 / 1.4 of it is healthy. */
@@ -207,17 +198,20 @@ export class ClusterSlot implements Usage {
   requestsActive = 0;
   pendingActive = 0;
   retriesActive = 0;
-  overflows = 0;
   /** Of requests whose route has priority HIGH. */
-  readonly high: Usage = { requestsActive: 0, pendingActive: 0, retriesActive: 0, overflows: 0 };
+  readonly high: Usage = { requestsActive: 0, pendingActive: 0, retriesActive: 0 };
   connectionsActive = 0;
   readonly counts = newUpstreamCounts();
   /** For failures before an endpoint was picked. */
   stats: EdgeStats | undefined;
   /** ORIGINAL_DST: endpoints by address. */
   readonly originals = new Map<string, Endpoint>();
+  /** Set with outlier detection. */
+  outliers: OutlierDetector | undefined;
   /** Told when endpoints have come or gone: outlier detection and health checks follow. */
   onEndpoints: (() => void) | undefined;
+  /** Set while something watches the endpoints. */
+  stopMonitors: Cancel | undefined;
 
   constructor(name: string, clock = noClock) {
     this.name = name;

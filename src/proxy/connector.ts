@@ -2,7 +2,8 @@
 
 import type { OwnedSocket } from "../wire/socket.ts";
 import type { Runtime } from "./chain.ts";
-import type { Cluster, ClusterSlot, ConnectionWaiter, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import type { ClusterSlot, ConnectionWaiter, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import type { Cluster } from "./cluster_config.ts";
 import { Dial, type DialListener } from "./dial.ts";
 import { baggageOf } from "./edges.ts";
 import { countConnection, UpstreamConnection, uncountConnection } from "./upstream.ts";

@@ -1,8 +1,5 @@
 // The pure decisions of the data path as tables: endpoint, virtual host, retry.
 import { describe, expect, test } from "bun:test";
-import { seededRandom } from "../kernel/random.ts";
-import { pick, pickWeighted } from "./balance.ts";
-import { type Cluster, ClusterSlot, Endpoint, type LoadBalancing, unknownWorkload } from "./cluster.ts";
 import type { RequestView } from "./request.ts";
 import {
   appliesTo,
@@ -16,80 +13,6 @@ import {
   retriesStatus,
 } from "./retry.ts";
 import { findVirtualHost, type RouteTable, type VirtualHost } from "./route.ts";
-
-describe("pick", () => {
-  function slotOf(policy: LoadBalancing, weights: number[], priorities: number[] = []): ClusterSlot {
-    const slot = new ClusterSlot("c");
-    slot.current = { policy } as Cluster;
-    slot.setEndpoints(
-      weights.map((weight, index) => {
-        const transport = { host: "h", port: index, tls: undefined, connectTarget: undefined };
-        const endpoint = new Endpoint(String(index), String(index), transport, unknownWorkload);
-        endpoint.weight = weight;
-        endpoint.priority = priorities[index] ?? 0;
-        return endpoint;
-      }),
-    );
-    return slot;
-  }
-  const share = (slot: ClusterSlot, draws: number, seed: number): number[] => {
-    const random = seededRandom(seed);
-    const counts = slot.all.map(() => 0);
-    for (let i = 0; i < draws; i++) counts[Number(pick(slot, random, undefined)!.address)]!++;
-    return counts;
-  };
-
-  test("round robin takes turns; with weights everybody gets exactly the share", () => {
-    expect(share(slotOf("ROUND_ROBIN", [1, 1, 1]), 9, 1)).toEqual([3, 3, 3]);
-    expect(share(slotOf("ROUND_ROBIN", [5, 3, 2]), 100, 1)).toEqual([50, 30, 20]);
-  });
-  test("random follows the weights", () => {
-    for (let seed = 1; seed <= 5; seed++) {
-      const [a, b] = share(slotOf("RANDOM", [3, 1]), 10_000, seed);
-      expect([seed, Math.abs(a! - 7_500) < 200, a! + b!]).toEqual([seed, true, 10_000]);
-    }
-  });
-  test("least request prefers the less busy of two, and never the busiest of all", () => {
-    const slot = slotOf("LEAST_REQUEST", [1, 1, 1, 1]);
-    slot.all[0]!.active = 50;
-    expect(share(slot, 2_000, 3)[0]).toBe(0);
-  });
-  test("hosts that failed before are avoided while there is another", () => {
-    for (const policy of ["ROUND_ROBIN", "RANDOM", "LEAST_REQUEST"] as const) {
-      const slot = slotOf(policy, [1, 1]);
-      const random = seededRandom(4);
-      let avoided = 0;
-      for (let i = 0; i < 500; i++) avoided += Number(pick(slot, random, [slot.all[0]!])!.address === "1");
-      // Five further draws leave at most one in 2^6 to chance.
-      expect([policy, avoided > 480]).toEqual([policy, true]);
-    }
-    const alone = slotOf("RANDOM", [1]);
-    expect(pick(alone, seededRandom(1), [alone.all[0]!])).toBe(alone.all[0]);
-  });
-  test("a lower priority is used only when the higher has no healthy host", () => {
-    const slot = slotOf("ROUND_ROBIN", [1, 1, 1], [0, 1, 1]);
-    expect(share(slot, 6, 1)).toEqual([6, 0, 0]);
-    const [first, ...rest] = slot.all;
-    first!.healthy = false;
-    slot.setEndpoints([first!, ...rest]);
-    expect(share(slot, 6, 1)).toEqual([0, 3, 3]);
-  });
-  test("no endpoint is no choice, nor is a set of weights that are all 0", () => {
-    expect(pick(slotOf("RANDOM", []), seededRandom(1), undefined)).toBeUndefined();
-    expect(pickWeighted([0, 0], 0, seededRandom(1))).toBeUndefined();
-    const random = seededRandom(2);
-    for (let i = 0; i < 200; i++) expect(pickWeighted([0, 1, 0], 1, random)).toBe(1);
-  });
-  test("an endpoint keeps its object through an update unless it is reached in another way", () => {
-    const slot = slotOf("ROUND_ROBIN", [1, 1]);
-    const [a, b] = slot.all;
-    const next = slotOf("ROUND_ROBIN", [7, 1]).all;
-    const moved = new Endpoint("1", "1 tls", b!.transport, unknownWorkload);
-    slot.setEndpoints([next[0]!, moved]);
-    expect(slot.all[0]).toBe(a!);
-    expect([a!.weight, a!.removed, b!.removed, slot.all[1] === moved]).toEqual([7, false, true, true]);
-  });
-});
 
 describe("findVirtualHost", () => {
   const host = (name: string): VirtualHost => ({ name, routes: [] });

@@ -5,11 +5,12 @@ import { nobody, type OwnedSocket, type SocketOwner } from "../wire/socket.ts";
 import { typeUrls, type XdsConnection } from "../xds/types.ts";
 import { Acceptance } from "./accept.ts";
 import type { ChainSlot, ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
-import { ClusterSlot, unknownService, unknownWorkload } from "./cluster.ts";
+import { ClusterSlot, unknownWorkload } from "./cluster.ts";
+import { clusterDefaults, unlimitedThresholds } from "./cluster_config.ts";
 import type { CompiledListener } from "./compile_listener.ts";
 import { newDownstreamCounts } from "./counts.ts";
 import { type Dispatch, dispatch, type LocalWorkload } from "./dispatch.ts";
-import type { Sockets, WantedSocket } from "./sockets.ts";
+import { type Sockets, socketKey, type WantedSocket } from "./sockets.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
 import { XdsNode, type XdsNodeDeps } from "./xds_node.ts";
@@ -17,7 +18,6 @@ import { XdsNode, type XdsNodeDeps } from "./xds_node.ts";
 /** A connection of a pod that is not known yet is held this long; it normally takes a few milliseconds. */
 const parkMaxMs = 5_000;
 const parkedMax = 1_024;
-const connectTimeoutMs = 10_000;
 const passthroughIdleMs = 3_600_000;
 
 export function connectionInfo(socket: OwnedSocket): ConnectionInfo {
@@ -49,7 +49,7 @@ export function acceptOn(
 export function boundSockets(node: XdsNode, runtime: Runtime, into: Map<string, WantedSocket>): void {
   for (const { name, host, port, bindToPort } of node.listeners.values()) {
     if (!bindToPort) continue;
-    into.set(`${host}:${port}`, {
+    into.set(socketKey({ name, host, port }), {
       host,
       port,
       onConnection(socket, onClosed) {
@@ -66,20 +66,10 @@ export function boundSockets(node: XdsNode, runtime: Runtime, into: Map<string, 
 function passthroughChain(node: XdsNode): ChainSlot {
   const slot = new ClusterSlot("PassthroughCluster");
   slot.current = {
-    name: slot.name,
-    policy: "ORIGINAL_DST",
-    connectTimeoutMs,
+    ...clusterDefaults(slot.name),
+    balancing: { policy: "ORIGINAL_DST" },
     connectionIdleMs: passthroughIdleMs,
-    requestsPerConnectionMax: Number.POSITIVE_INFINITY,
-    thresholds: {
-      connectionsMax: Number.POSITIVE_INFINITY,
-      pendingRequestsMax: Number.POSITIVE_INFINITY,
-      requestsMax: Number.POSITIVE_INFINITY,
-      retriesMax: Number.POSITIVE_INFINITY,
-    },
-    service: unknownService,
-    tls: undefined,
-    edsName: undefined,
+    thresholds: unlimitedThresholds,
   };
   slot.warm = true;
   const chain: TcpChain = {

@@ -61,7 +61,7 @@ export class TcpSession implements SocketOwner, DialListener {
       return;
     }
     const endpoint =
-      cluster.policy === "ORIGINAL_DST"
+      cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, this.#connection, this.#runtime)
         : pick(slot, this.#runtime.random, this.#failed);
     if (!endpoint) {
@@ -75,7 +75,7 @@ export class TcpSession implements SocketOwner, DialListener {
     if (!this.#chain.inbound) {
       const neighbour = this.#runtime.inbound.of(endpoint)?.slot.current;
       if (neighbour?.kind === "tcp") {
-        const own = neighbour.targets[0]?.endpoints[0];
+        const own = neighbour.targets[0] && pick(neighbour.targets[0], this.#runtime.random, undefined);
         const peer = { identity: this.#chain.owner.identity, authenticated: true };
         const { host, port } = own?.transport ?? endpoint.transport;
         const seen = { ...this.#connection, localAddress: host, localPort: port, peer, secure: true };
@@ -136,7 +136,7 @@ export class TcpSession implements SocketOwner, DialListener {
     this.#slot!.counts.connectFailures++;
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint!.address, reason });
     this.#failed.push(this.#endpoint!);
-    if (this.#tries >= connectTriesMax || this.#slot?.current?.policy === "ORIGINAL_DST") this.#giveUp();
+    if (this.#tries >= connectTriesMax || this.#slot?.current?.balancing.policy === "ORIGINAL_DST") this.#giveUp();
     else this.#try();
   }
 
