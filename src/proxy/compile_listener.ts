@@ -147,7 +147,8 @@ function compileFilterChain(
     if (http) return compileHttp(http, networkFilters, key, listener, context);
     const tcp = config && unpack(config, TcpProxySchema);
     if (tcp) return compileTcp(tcp, networkFilters, key, listener, context);
-    throw new MeshbedError("FILTER_UNSUPPORTED", `${at}: network filter ${filter.name} is not supported`);
+    const compiled = compileNetworkFilter(filter.name, config, at, context);
+    if (compiled) networkFilters.push(compiled);
   }
   throw new MeshbedError("LISTENER_INVALID", `${at}: no terminal filter`);
 }
@@ -180,6 +181,7 @@ function compileHttp(
     responders: filters.filter(({ onResponse }) => onResponse).reverse(),
     networkFilters,
     edge,
+    trustedHops: http.xffNumTrustedHops,
     serverName: pass ? undefined : http.serverName || serverName,
     upgrades: new Set(upgrades),
     accessLog: accessLogOf(http.accessLog, context),

@@ -9,6 +9,7 @@ import { statusClass } from "./counts.ts";
 import type { Downstream } from "./downstream.ts";
 import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
 import type { BodySink, FilterRequest } from "./filter.ts";
+import { trustedAddress } from "./forwarded.ts";
 import { Forwarding, type ForwardingOwner } from "./forwarding.ts";
 import { addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
 import { RequestView } from "./request.ts";
@@ -172,6 +173,10 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     const { host, port } = to.transport;
     const peer = { identity: this.chain.owner.identity, authenticated: true };
     return { ...client, localAddress: host, localPort: port, secure: true, peer };
+  }
+  get remoteAddress(): string {
+    const { edge, trustedHops } = this.#filterChain ?? this.chain;
+    return trustedAddress(this.request, this.client.remoteAddress, edge, trustedHops);
   }
   setRequestHeader(name: string, value: string): void {
     this.request.override(name, value);

@@ -13,6 +13,8 @@ import type { Route } from "./route.ts";
 export interface FilterRequest {
   readonly request: RequestView;
   readonly connection: ConnectionInfo;
+  /** Who is believed to have sent the request first: by x-forwarded-for as far as it is trusted, else the connection's peer. */
+  readonly remoteAddress: string;
   /** The matched route of the chain whose filters run. */
   readonly route: Route | undefined;
   /** Settings of the filter `name` on the matched route, as its compileSettings made them. */

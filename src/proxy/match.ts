@@ -1,7 +1,9 @@
-// String, header and query matchers of Envoy's route and policy messages, compiled once into plain functions.
+// String, path, header, query and metadata matchers of Envoy's route and policy messages, compiled once into plain functions.
 
 import type { HeaderMatcher, QueryParameterMatcher } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import type { MetadataMatcher } from "#gen/xds/envoy/type/matcher/v3/metadata_pb.js";
 import type { StringMatcher } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
+import type { ValueMatcher } from "#gen/xds/envoy/type/matcher/v3/value_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { RequestView } from "./request.ts";
 
@@ -53,7 +55,7 @@ function folded(want: string, ignoreCase: boolean, test: (value: string, want: s
   return (value) => test(value.toLowerCase(), lower);
 }
 
-/** A header that is absent matches nothing, and everything when inverted, unless it is to be treated as empty. */
+/** A header that is absent matches nothing, inverted or not, unless it is to be treated as empty (Envoy). */
 export function compileHeader(matcher: HeaderMatcher): RequestTest {
   const name = matcher.name.toLowerCase();
   const { invertMatch, treatMissingHeaderAsEmpty: missingIsEmpty } = matcher;
@@ -65,7 +67,7 @@ export function compileHeader(matcher: HeaderMatcher): RequestTest {
   const test = compileHeaderValue(specifier);
   return (request) => {
     const value = request.header(name) ?? (missingIsEmpty ? "" : undefined);
-    return (value !== undefined && test(value)) !== invertMatch;
+    return value !== undefined && test(value) !== invertMatch;
   };
 }
 
@@ -103,4 +105,56 @@ export function compileQuery(matcher: QueryParameterMatcher): RequestTest {
   }
   const wanted = specifier.case === undefined || specifier.value;
   return (request) => (request.query(name) !== undefined) === wanted;
+}
+
+export type ValueTest = (value: unknown) => boolean;
+
+export function compileValue(matcher: ValueMatcher): ValueTest {
+  const { matchPattern: pattern } = matcher;
+  switch (pattern.case) {
+    case "nullMatch":
+      return (value) => value === null;
+    case "boolMatch":
+      return (value) => value === pattern.value;
+    case "presentMatch":
+      return (value) => (value !== undefined) === pattern.value;
+    case "stringMatch": {
+      const test = compileString(pattern.value);
+      return (value) => typeof value === "string" && test(value);
+    }
+    case "doubleMatch": {
+      const { matchPattern: number } = pattern.value;
+      if (number.case === "exact") return (value) => value === number.value;
+      const { start = 0, end = 0 } = number.value ?? {};
+      return (value) => typeof value === "number" && value >= start && value < end;
+    }
+    case "listMatch": {
+      const { matchPattern: list } = pattern.value;
+      if (list.case !== "oneOf") break;
+      const test = compileValue(list.value);
+      return (value) => Array.isArray(value) && value.some(test);
+    }
+    case "orMatch": {
+      const tests = pattern.value.valueMatchers.map(compileValue);
+      return (value) => tests.some((test) => test(value));
+    }
+  }
+  throw new MeshbedError("MATCHER_UNSUPPORTED", `value matcher "${pattern.case ?? "empty"}" is not supported`);
+}
+
+/** On dynamic metadata: `metadata` gives what is there under a filter's name. */
+export function compileMetadata(matcher: MetadataMatcher): (metadata: (filter: string) => unknown) => boolean {
+  const { filter, path, value, invert } = matcher;
+  if (value === undefined) throw new MeshbedError("MATCHER_UNSUPPORTED", `metadata matcher on ${filter} has no value`);
+  const test = compileValue(value);
+  const keys = path.map(({ segment }) => segment.value ?? "");
+  return (metadata) => {
+    let at = metadata(filter);
+    for (const key of keys)
+      at =
+        typeof at === "object" && at !== null && Object.hasOwn(at, key)
+          ? (at as Record<string, unknown>)[key]
+          : undefined;
+    return test(at) !== invert;
+  };
 }

@@ -6,9 +6,8 @@ import {
   type FractionalPercent,
 } from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { durationMs } from "../any.ts";
-import type { Filter, FilterRequest } from "../filter.ts";
+import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
 import { compileHeader, type RequestTest } from "../match.ts";
-import type { FilterDeps, FilterFactory } from "./registry.ts";
 
 interface Fault {
   delayMs: number;

@@ -29,6 +29,12 @@ const rows: readonly Row[] = [
     perRoute: "envoy.config.route.v3.CorsPolicy",
     load: () => (require("./cors.ts") as typeof import("./cors.ts")).corsFactory,
   },
+  {
+    // Who may do what.
+    config: `${http}.rbac.v3.RBAC`,
+    perRoute: `${http}.rbac.v3.RBACPerRoute`,
+    load: () => (require("./rbac.ts") as typeof import("./rbac.ts")).rbacFactory,
+  },
 ];
 
 /** The router ends every chain and is the forwarding itself. */

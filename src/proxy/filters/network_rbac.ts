@@ -1,0 +1,33 @@
+// Authorization of connections (envoy.filters.network.rbac): what the policies do not allow is closed before a byte is read.
+
+import { RBACSchema } from "#gen/xds/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
+import type { NetworkFilterFactory } from "../filter.ts";
+import { compileRbac } from "./rbac.ts";
+import { decide, type Subject } from "./rbac_policy.ts";
+
+export const networkRbacFactory: NetworkFilterFactory<typeof RBACSchema> = {
+  config: RBACSchema,
+  create(name, config, { runtime }) {
+    const { enforced, shadow } = compileRbac(config, "");
+    const nothing = (): undefined => undefined;
+    return {
+      name,
+      onConnection(connection) {
+        const { remoteAddress } = connection;
+        const subject: Subject = {
+          request: undefined,
+          connection,
+          remoteAddress,
+          metadata: nothing,
+          filterState: nothing,
+        };
+        const verdict = enforced && decide(enforced, subject);
+        if (shadow && !decide(shadow, subject).allowed)
+          runtime.log.debug("connection would be denied", { filter: name, from: remoteAddress });
+        if (verdict === undefined || verdict.allowed) return "continue";
+        runtime.log.debug("connection denied", { filter: name, from: remoteAddress, policy: verdict.policy });
+        return "close";
+      },
+    };
+  },
+};
