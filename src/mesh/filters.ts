@@ -7,6 +7,7 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { RouterSchema } from "#gen/xds/envoy/extensions/filters/http/router/v3/router_pb.js";
 import {
+  HttpConnectionManager_ForwardClientCertDetails as ClientCert,
   HttpConnectionManager_CodecType as Codec,
   HttpConnectionManagerSchema,
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
@@ -27,8 +28,10 @@ export function httpManager(options: {
   routes: string | RouteConfiguration;
   /** At the edge: the caller's address is the truth, not what its headers say. */
   edge: boolean;
+  /** A workload's own listener: its application learns who called. */
+  inbound?: boolean;
 }): Filter {
-  const { routes, edge, statPrefix } = options;
+  const { routes, edge, inbound = false, statPrefix } = options;
   return create(FilterSchema, {
     name: "envoy.filters.network.http_connection_manager",
     configType: {
@@ -46,6 +49,15 @@ export function httpManager(options: {
         mergeSlashes: true,
         ...(edge && { requestHeadersTimeout: durationOf(10_000) }),
         upgradeConfigs: [{ upgradeType: "websocket" }],
+        // As Istio: what clients claim ends at the edge, and with a workload's own outbound listener.
+        ...(edge && {
+          forwardClientCertDetails: ClientCert.SANITIZE_SET,
+          setCurrentClientCertDetails: { subject: true, cert: true, uri: true, dns: true },
+        }),
+        ...(inbound && {
+          forwardClientCertDetails: ClientCert.APPEND_FORWARD,
+          setCurrentClientCertDetails: { subject: true, uri: true, dns: true },
+        }),
       }),
     },
   });

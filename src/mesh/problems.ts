@@ -110,22 +110,9 @@ export const gatewayProblems = (object: Gateway): Problem[] =>
       if (["MONGO", "MYSQL", "REDIS"].includes(port.protocol.toUpperCase()))
         report(`${path}.port.protocol`, "is carried as TCP");
       if (tls === undefined) return;
-      if (tls.mode === "AUTO_PASSTHROUGH" || tls.mode === "OPTIONAL_MUTUAL")
-        report(`${path}.tls.mode`, `${tls.mode} is not carried out`);
-      const unused = [
-        "privateKey",
-        "serverCertificate",
-        "caCertificates",
-        "caCertCredentialName",
-        "caCrl",
-        "tlsCertificates",
-        "subjectAltNames",
-        "verifyCertificateSpki",
-        "verifyCertificateHash",
-      ] as const;
+      if (tls.mode === "AUTO_PASSTHROUGH") report(`${path}.tls.mode`, `${tls.mode} is not carried out`);
+      const unused = ["privateKey", "serverCertificate", "caCertificates", "caCrl", "tlsCertificates"] as const;
       for (const field of unused) if (tls[field] !== undefined) report(`${path}.tls.${field}`, "is not carried out");
-      if ((tls.credentialNames?.length ?? 0) > 1)
-        report(`${path}.tls.credentialNames`, "only the first certificate is used");
     });
   });
 

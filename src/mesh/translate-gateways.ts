@@ -168,8 +168,15 @@ const protocols: Readonly<Record<string, Tls>> = {
 function tlsOf(server: GatewayServer): TransportSocket {
   const tls = server.tls;
   const sds = (name: string) => ({ name, sdsConfig: adsSource });
-  const mutual = tls?.mode === "MUTUAL" || tls?.mode === "ISTIO_MUTUAL";
-  const [certificate, roots] = credentialNames(server);
+  const { certificates, roots } = credentialsOf(server);
+  const rules = {
+    verifyCertificateHash: tls?.verifyCertificateHash ?? [],
+    verifyCertificateSpki: tls?.verifyCertificateSpki ?? [],
+    matchSubjectAltNames: (tls?.subjectAltNames ?? []).map((name) => ({
+      matchPattern: { case: "exact", value: name } as const,
+    })),
+  };
+  const hasRules = Object.values(rules).some(({ length }) => length > 0);
   const tlsParams: MessageInitShape<typeof TlsParametersSchema> = {
     // Istio: 1.2 unless something else is asked for.
     tlsMinimumProtocolVersion: protocols[tls?.minProtocolVersion ?? ""] ?? Tls.TLSv1_2,
@@ -177,28 +184,43 @@ function tlsOf(server: GatewayServer): TransportSocket {
     cipherSuites: tls?.cipherSuites ?? [],
   };
   return downstreamTls({
-    requireClientCertificate: mutual,
+    // OPTIONAL_MUTUAL: who shows a certificate must show a good one.
+    requireClientCertificate: tls?.mode === "MUTUAL" || tls?.mode === "ISTIO_MUTUAL",
     commonTlsContext: {
       tlsParams,
-      tlsCertificateSdsSecretConfigs: certificate === undefined ? [] : [sds(certificate)],
-      ...(mutual &&
-        roots !== undefined && {
-          validationContextType: { case: "validationContextSdsSecretConfig", value: sds(roots) } as const,
-        }),
+      tlsCertificateSdsSecretConfigs: certificates.map(sds),
+      ...(roots !== undefined && {
+        validationContextType: hasRules
+          ? ({
+              case: "combinedValidationContext",
+              value: { defaultValidationContext: rules, validationContextSdsSecretConfig: sds(roots) },
+            } as const)
+          : ({ case: "validationContextSdsSecretConfig", value: sds(roots) } as const),
+      }),
       alpnProtocols: ["http/1.1"],
     },
   });
 }
 
-/** SDS names of a server: its certificate and, where clients must show one, the roots to check it. */
-export function credentialNames(server: GatewayServer): string[] {
+/** SDS names of a server: its certificates (one per key type) and, where clients may show one, the roots to check it. */
+function credentialsOf(server: GatewayServer): { certificates: readonly string[]; roots: string | undefined } {
   const tls = server.tls;
-  if (tls === undefined || tls.mode === "PASSTHROUGH" || tls.mode === "AUTO_PASSTHROUGH") return [];
-  if (tls.mode === "ISTIO_MUTUAL") return ["default", "ROOTCA"];
-  const credential = tls.credentialName ?? tls.credentialNames?.[0];
-  if (credential === undefined) return [];
-  const name = `kubernetes://${credential}`;
-  return tls.mode === "MUTUAL" ? [name, `${name}-cacert`] : [name];
+  if (tls === undefined || tls.mode === "PASSTHROUGH" || tls.mode === "AUTO_PASSTHROUGH")
+    return { certificates: [], roots: undefined };
+  if (tls.mode === "ISTIO_MUTUAL") return { certificates: ["default"], roots: "ROOTCA" };
+  const credentials = tls.credentialName === undefined ? (tls.credentialNames ?? []) : [tls.credentialName];
+  const isMutual = tls.mode === "MUTUAL" || tls.mode === "OPTIONAL_MUTUAL";
+  const roots = tls.caCertCredentialName ?? credentials[0];
+  return {
+    certificates: credentials.map((name) => `kubernetes://${name}`),
+    roots: isMutual && roots !== undefined ? `kubernetes://${roots}-cacert` : undefined,
+  };
+}
+
+/** As a list. */
+export function credentialNames(server: GatewayServer): string[] {
+  const { certificates, roots } = credentialsOf(server);
+  return roots === undefined ? [...certificates] : [...certificates, roots];
 }
 
 /** TCP and TLS servers: bytes go on by port or server name. */

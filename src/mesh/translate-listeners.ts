@@ -226,5 +226,5 @@ function inboundFilter(containerPort: number, port: PortModel): Filter {
     ],
     validateClusters: false,
   });
-  return httpManager({ statPrefix: `inbound_${containerPort}`, routes, edge: false });
+  return httpManager({ statPrefix: `inbound_${containerPort}`, routes, edge: false, inbound: true });
 }

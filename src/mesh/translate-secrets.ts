@@ -16,8 +16,14 @@ export const workloadSecret = (certificate: Certificate): SdsSecret =>
   certificateSecret("default", certificate.certPem, certificate.keyPem);
 
 /** SDS "ROOTCA": whom workloads trust. */
-export const rootsSecret = (certPem: string, name = "ROOTCA"): SdsSecret =>
-  create(SecretSchema, { name, type: { case: "validationContext", value: { trustedCa: inline(certPem) } } });
+export const rootsSecret = (certPem: string, name = "ROOTCA", crlPem?: string): SdsSecret =>
+  create(SecretSchema, {
+    name,
+    type: {
+      case: "validationContext",
+      value: { trustedCa: inline(certPem), ...(crlPem !== undefined && { crl: inline(crlPem) }) },
+    },
+  });
 
 function certificateSecret(name: string, certPem: string, keyPem: string): SdsSecret {
   return create(SecretSchema, {
@@ -37,7 +43,7 @@ export function credentialSecret(model: Model, name: string, namespace: string):
     // Roots stand in a Secret of their own, or beside the certificate (Istio: credentialName with ca.crt).
     const own = find(credential) ?? find(credential.slice(0, -caSuffix.length));
     const roots = dataOf(own, "ca.crt") ?? dataOf(own, "cacert");
-    return roots === undefined ? undefined : rootsSecret(roots, name);
+    return roots === undefined ? undefined : rootsSecret(roots, name, dataOf(own, "ca.crl"));
   }
   const secret = find(credential);
   const cert = dataOf(secret, "tls.crt") ?? dataOf(secret, "cert");

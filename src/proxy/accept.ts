@@ -12,7 +12,7 @@ import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
 import { chooseMatch } from "./chain_match.ts";
 import { unknownWorkload } from "./cluster.ts";
 import type { CompiledChain, CompiledListener } from "./compile_listener.ts";
-import type { ServerCertificate, ServerTls } from "./compile_tls.ts";
+import type { ServerTls } from "./compile_tls.ts";
 import { workloadOfBaggage } from "./edges.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
@@ -40,7 +40,6 @@ export class Acceptance implements SocketOwner, Swept {
   #state: "sniffing" | "securing" | "connecting" | "over" = "sniffing";
   #bytes: Buffer | undefined;
   #chain: CompiledChain | undefined;
-  #certificate: ServerCertificate | undefined;
   readonly #connectHead = new HeadAccumulator();
 
   constructor(
@@ -95,14 +94,13 @@ export class Acceptance implements SocketOwner, Swept {
   }
 
   #secure(tls: ServerTls, hello: ClientHello, early: Buffer): void {
-    const certificate = tls.choose(hello.serverName);
-    if (certificate === undefined) {
+    const secureContext = tls.context(hello.serverName);
+    if (secureContext === undefined) {
       this.#runtime.log.warn("no certificate yet, connection refused", { listener: this.#destination.listener.name });
       this.#refuse();
       return;
     }
     this.#state = "securing";
-    this.#certificate = certificate;
     const raw = this.#socket;
     // `isServer` and `initialData` are what Bun's own node:tls uses; they are missing from its type declarations.
     const options = {
@@ -111,7 +109,7 @@ export class Acceptance implements SocketOwner, Swept {
       data: this as SocketOwner,
       socket: ownedHandlers,
       tls: {
-        secureContext: certificate.context,
+        secureContext,
         requestCert: tls.requestCert,
         rejectUnauthorized: tls.requireCert,
         ...(tls.alpn.length > 0 && { ALPNProtocols: tls.alpn }),
@@ -136,7 +134,7 @@ export class Acceptance implements SocketOwner, Swept {
     }
     const info = this.#info;
     info.secure = true;
-    if (certificate) info.tls = { certificate, localUris: this.#certificate!.uris };
+    info.session = this.#socket;
     if (this.#destination.listener.isTunnel) this.#state = "connecting";
     else this.#handOver(this.#chain!.slot, undefined);
   }

@@ -5,7 +5,6 @@ import type { Log } from "../kernel/log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Random } from "../kernel/random.ts";
 import type { OwnedSocket } from "../wire/socket.ts";
-import type { OwnedSocket } from "../wire/socket.ts";
 import type { AccessLog } from "./access_log.ts";
 import type { ClientCertForwarding } from "./client_cert.ts";
 import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
@@ -14,6 +13,8 @@ import type { Resolve } from "./dns_cluster.ts";
 import type { Filter, NetworkFilter } from "./filter.ts";
 import type { InboundRegistry } from "./inbound.ts";
 import type { LocalReply } from "./local_reply.ts";
+import type { EscapedSlashes } from "./path.ts";
+import type { HostRules } from "./request.ts";
 import type { RouteTable } from "./route.ts";
 import type { Sweeper } from "./sweep.ts";
 import type { EdgeStats } from "./telemetry.ts";
@@ -64,7 +65,20 @@ export interface HttpChain {
   trustedHops: number;
   /** Replaces the Server field of answers; undefined leaves it alone. */
   serverName: string | undefined;
+  /** In lower case; "connect" for CONNECT. */
   upgrades: ReadonlySet<string>;
+  /** Expect: 100-continue and the first interim answer go through (proxy_100_continue); otherwise the proxy itself says 100. */
+  proxiesContinue: boolean;
+  /** Trailers go through, both ways (http_protocol_options.enable_trailers); otherwise they are dropped. */
+  trailers: boolean;
+  /** What becomes of %2F and %5C in a path (path_with_escaped_slashes_action). */
+  escapedSlashes: EscapedSlashes;
+  /** What is cut off the Host field; undefined for nothing. */
+  hostRules: HostRules | undefined;
+  /** From a request's head to its last byte; Infinity: no limit. */
+  requestTimeoutMs: number;
+  /** From a request's head to its answer's end, tunnels included; 0: no limit. Routes may say otherwise. */
+  maxStreamDurationMs: number;
   clientCert: ClientCertForwarding;
   accessLog: AccessLog | undefined;
   localReply: LocalReply | undefined;
@@ -86,6 +100,9 @@ export interface TcpChain {
   networkFilters: readonly NetworkFilter[];
   accessLog: AccessLog | undefined;
   idleMs: number;
+  /** From accept to close, whatever happens; Infinity: no limit. */
+  maxDurationMs: number;
+  connectTriesMax: number;
   stats: InboundStats;
   /** Of its stat_prefix; kept when the chain is replaced. */
   counts: DownstreamCounts;
@@ -123,8 +140,6 @@ export interface ConnectionInfo {
   /** What x-forwarded-client-cert says of the client, made once. */
   clientCert?: { how: ClientCertForwarding; text: string | undefined };
   peer: Peer;
-  /** The TLS session, for formats that ask about it. */
-  session?: OwnedSocket;
   /** Edge statistics last used on this connection, and the chain state they belong to. */
   edge?: EdgeStats;
   edgeOf?: InboundStats;

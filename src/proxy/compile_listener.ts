@@ -1,7 +1,6 @@
 // Envoy Listener messages → compiled listeners: chains told apart by port, server name and protocol, with their network filters.
 
 import type { Any } from "@bufbuild/protobuf/wkt";
-import type { AccessLog as AccessLogMessage } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
 import { TrafficDirection, type TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import type {
   FilterChain as FilterChainMessage,
@@ -9,23 +8,29 @@ import type {
 } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
-import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import {
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
+  HttpConnectionManager_PathWithEscapedSlashesAction as SlashesAction,
   HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { type TcpProxy, TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
-import type { AccessLog } from "./access_log.ts";
+import { compileAccessLogs } from "./access_log.ts";
 import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
 import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
 import { type ChainMatch, compileChainMatch } from "./chain_match.ts";
+import { compileClientCert } from "./client_cert.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { FilterDeps, NetworkFilter } from "./filter.ts";
+import { compileNetworkFilter } from "./filters/network_registry.ts";
 import { compileFilters } from "./filters/registry.ts";
+import { compileLocalReply } from "./local_reply.ts";
+import type { LogSinks } from "./log_sinks.ts";
+import type { EscapedSlashes } from "./path.ts";
+import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";
 
 export interface CompiledChain extends ChainMatch {
@@ -54,7 +59,7 @@ export interface CompiledListener {
 export interface ListenerContext extends FilterDeps {
   owner: ChainOwner;
   secrets: SecretStore;
-  accessLog: AccessLog;
+  sinks: LogSinks;
   cluster(name: string): ClusterSlot;
   routes(name: string): RouteSlot;
   inlineRoutes(config: RouteConfiguration, key: string): RouteSlot;
@@ -67,6 +72,8 @@ export interface ListenerContext extends FilterDeps {
 /** Istio's gateways and sidecars name themselves so. */
 const serverName = "istio-envoy";
 const defaultStreamIdleMs = 300_000;
+/** Endpoints a TCP connection is tried on (Envoy's max_connect_attempts is 1; further ones hide a pod that has just gone). */
+const tcpConnectTriesMax = 3;
 const defaultConnectionIdleMs = 3_600_000;
 /** Slow heads: strict at the edge; in the mesh a minute, as a busy application may stall. */
 const headerTimeoutMs = { edge: 10_000, mesh: 60_000 } as const;
@@ -184,7 +191,15 @@ function compileHttp(
     trustedHops: http.xffNumTrustedHops,
     serverName: pass ? undefined : http.serverName || serverName,
     upgrades: new Set(upgrades),
-    accessLog: accessLogOf(http.accessLog, context),
+    proxiesContinue: http.proxy100Continue,
+    trailers: http.httpProtocolOptions?.enableTrailers ?? false,
+    escapedSlashes: escapedSlashesOf(http),
+    hostRules: hostRulesOf(http),
+    requestTimeoutMs: durationMs(http.requestTimeout, 0) || Number.POSITIVE_INFINITY,
+    maxStreamDurationMs: durationMs(http.commonHttpProtocolOptions?.maxStreamDuration, 0),
+    clientCert: compileClientCert(http),
+    accessLog: compileAccessLogs(http.accessLog, context, at),
+    localReply: compileLocalReply(http.localReplyConfig, context.random, at),
     streamIdleMs: durationMs(http.streamIdleTimeout, defaultStreamIdleMs) || Number.POSITIVE_INFINITY,
     connectionIdleMs:
       durationMs(http.commonHttpProtocolOptions?.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
@@ -192,6 +207,25 @@ function compileHttp(
     stats: context.stats(key),
     counts: context.counts(`http.${http.statPrefix || listener.name}`),
   };
+}
+
+function escapedSlashesOf(http: HttpConnectionManager): EscapedSlashes {
+  switch (http.pathWithEscapedSlashesAction) {
+    case SlashesAction.REJECT_REQUEST:
+      return "reject";
+    case SlashesAction.UNESCAPE_AND_REDIRECT:
+      return "redirect";
+    case SlashesAction.UNESCAPE_AND_FORWARD:
+      return "forward";
+    default:
+      return "keep";
+  }
+}
+
+function hostRulesOf(http: HttpConnectionManager): HostRules | undefined {
+  const any = http.stripPortMode.case === "stripAnyHostPort" && http.stripPortMode.value;
+  const port = any ? "any" : http.stripMatchingHostPort ? "matching" : "keep";
+  return port === "keep" && !http.stripTrailingHostDot ? undefined : { port, trailingDot: http.stripTrailingHostDot };
 }
 
 function compileTcp(
@@ -221,17 +255,11 @@ function compileTcp(
     weights,
     totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
     networkFilters,
-    accessLog: accessLogOf(tcp.accessLog, context),
+    accessLog: compileAccessLogs(tcp.accessLog, context, at),
     idleMs: durationMs(tcp.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
+    maxDurationMs: durationMs(tcp.maxDownstreamConnectionDuration, 0) || Number.POSITIVE_INFINITY,
+    connectTriesMax: tcp.maxConnectAttempts ?? tcpConnectTriesMax,
     stats: context.stats(key),
     counts: context.counts(`tcp.${tcp.statPrefix || listener.name}`),
   };
-}
-
-function accessLogOf(logs: readonly AccessLogMessage[], context: ListenerContext): AccessLog | undefined {
-  for (const { configType } of logs) {
-    const file = configType.case === "typedConfig" ? unpack(configType.value, FileAccessLogSchema) : undefined;
-    if (file && ["/dev/stdout", "/dev/stderr"].includes(file.path)) return context.accessLog;
-  }
-  return undefined;
 }

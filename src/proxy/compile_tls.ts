@@ -17,17 +17,9 @@ import {
 import { compileTlsParams } from "./tls_params.ts";
 import type { Validation } from "./validation.ts";
 
-/** Certificates for the same names, one per key type. */
-export interface ServerCertificate {
-  /** A node:tls SecureContext's native part. */
-  context: object;
-  /** URI SANs, as x-forwarded-client-cert tells them. */
-  uris: readonly string[];
-}
-
 export interface ServerTls {
-  /** Undefined while a secret has not arrived: the connection is refused. */
-  choose(serverName: string): ServerCertificate | undefined;
+  /** A node:tls SecureContext's native part; undefined while a secret has not arrived: the connection is refused. */
+  context(serverName: string): object | undefined;
   requestCert: boolean;
   /** A client without a certificate is refused. */
   requireCert: boolean;
@@ -61,7 +53,7 @@ export function compileServerTls(socket: TransportSocket, at: string, secrets: S
     tickets: !(resumption.case === "disableStatelessSessionResumption" && resumption.value),
   };
   return {
-    choose: certificateChooser(sources, roots && validation, settings, secrets),
+    context: contextChooser(sources, roots && validation, settings, secrets),
     requestCert,
     requireCert,
     validation,
@@ -77,18 +69,20 @@ function alpnOf(protocols: readonly string[]): Buffer {
   return Buffer.concat(spoken.map((text) => Buffer.from(`${String.fromCharCode(text.length)}${text}`, "latin1")));
 }
 
-interface Group extends ServerCertificate {
+/** Certificates for the same names, one per key type. */
+interface Group {
+  context: object;
   pairs: readonly KeyPair[];
   validation: Validation | undefined;
 }
 
 /** By server name: exact, then wildcard, then the first certificate. What a change of secrets leaves alone keeps its context, and with it its tickets. */
-function certificateChooser(
+function contextChooser(
   sources: readonly KeyPairSource[],
   validationOf: (() => Validation | undefined) | undefined,
   settings: ContextSettings,
   secrets: SecretStore,
-): ServerTls["choose"] {
+): ServerTls["context"] {
   let version = -1;
   let groups: readonly Group[] = [];
   let byName: ReadonlyMap<string, Group> = new Map();
@@ -102,7 +96,7 @@ function certificateChooser(
       const same = (one: Group) => one.validation === validation && group.every((pair, i) => pair === one.pairs[i]);
       const kept = before.find((one) => one.pairs.length === group.length && same(one));
       if (kept) return kept;
-      return { context: buildContext(group, validation, settings), uris: group[0]!.uris, pairs: group, validation };
+      return { context: buildContext(group, validation, settings), pairs: group, validation };
     });
     const named = groups.flatMap((group) => group.pairs[0]!.names.map((name) => [name, group] as const));
     // The first certificate for a name wins.
@@ -110,7 +104,7 @@ function certificateChooser(
   };
   return (serverName) => {
     if (version !== secrets.version) refresh();
-    return groups.length <= 1 ? groups[0] : (certificateFor(serverName, byName) ?? groups[0]);
+    return (groups.length <= 1 ? groups[0] : (certificateFor(serverName, byName) ?? groups[0]))?.context;
   };
 }
 

@@ -6,10 +6,12 @@ import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
 import { pick } from "./balance.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
-import type { Cluster, ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import { setClientCert } from "./client_cert.ts";
+import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import type { Cluster } from "./cluster_config.ts";
 import { Connector, type ConnectorUser } from "./connector.ts";
 import { statusClass } from "./counts.ts";
-import { setClientCertificate, writeRequestHead } from "./headers.ts";
+import { writeRequestHead } from "./headers.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
@@ -36,7 +38,9 @@ export interface ForwardingOwner {
   onBody(chunk: Buffer, from: number, to: number): boolean;
   onEnd(): void;
   flush(): void;
-  onUpgraded(head: Head, upstream: UpstreamConnection, rest: Buffer | undefined): void;
+  /** An interim answer (1xx), at most one per request. */
+  onInterim(head: Head): void;
+  onUpgraded(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void;
   pauseRequest(): void;
   resumeRequest(): void;
 }
@@ -79,6 +83,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #keptBytes = 0;
   #replayable = true;
   #answerBegun = false;
+  #interimSent = false;
   #sentAtMs = 0;
   serviceMs: number | undefined;
   #routeTimer: Cancel | undefined;
@@ -108,11 +113,18 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#keptBytes = 0;
     this.#replayable = true;
     this.#answerBegun = false;
+    this.#interimSent = false;
     this.serviceMs = undefined;
   }
 
   get isHead(): boolean {
     return this.#owner.isHead;
+  }
+  get isConnect(): boolean {
+    return this.#owner.request.isConnect;
+  }
+  get keepsTrailers(): boolean {
+    return this.#owner.chain.trailers;
   }
   get wantsPayload(): boolean {
     return this.#owner.wantsPayload;
@@ -146,7 +158,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     }
     const avoid = this.#action!.retry?.avoidPreviousHosts ? this.#failed : undefined;
     const endpoint =
-      cluster.policy === "ORIGINAL_DST"
+      cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, owner.client, this.#runtime)
         : pick(slot, this.#runtime.random, avoid);
     if (endpoint === undefined) {
@@ -181,7 +193,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const route = host && findRoute(host, request);
     const action = route?.action;
     const target = action?.kind === "forward" ? pickTarget(action, this.#runtime.random) : undefined;
-    const endpoint = target?.slot.endpoints[0];
+    const endpoint = target && pick(target.slot, this.#runtime.random, undefined);
     this.neighbour = chain;
     this.neighbourRoute = route;
     if (endpoint === undefined) {
@@ -190,7 +202,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     }
     this.#toEndpoint = endpoint;
     this.#toSlot = target!.slot;
-    setClientCertificate(this.#owner.requestEdits, chain.owner.identity, this.#owner.chain.owner.identity);
+    setClientCert(this.#owner.requestEdits, chain.clientCert, chain.owner.identity, this.#owner.chain.owner.identity);
     this.#owner.runFilters(chain, 0);
   }
 
@@ -202,14 +214,19 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
     const slot = this.#toSlot!;
     const cluster = slot.current ?? this.#cluster!;
-    this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax);
+    this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax || this.#endsConnect);
   }
   get caller(): WorkloadIdentity {
     return this.#owner.chain.owner.identity;
   }
 
+  get #endsConnect(): boolean {
+    return this.isConnect && this.#action!.terminatesConnect;
+  }
+
   onConnected(upstream: UpstreamConnection): void {
-    this.#send(upstream);
+    if (this.#endsConnect) this.#tunnel(undefined, upstream, undefined);
+    else this.#send(upstream);
   }
   onConnectFailed(timedOut: boolean): void {
     this.#lost("connect-failure", timedOut ? resetReason.timeout : resetReason.connectFailure);
@@ -240,9 +257,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       }
     this.#sent = true;
     this.#sentAtMs = this.#runtime.clock.monotonicMs();
-    let room = upstream.writer.write(scratch.buffer, 0, scratch.length, true);
+    let room = upstream.writer.write(scratch.buffer, 0, scratch.length, "reused");
     if (kept !== undefined) {
-      for (; next < kept.length; next++) room = upstream.writer.write(kept[next]!, 0, kept[next]!.length, false);
+      for (; next < kept.length; next++) room = upstream.writer.write(kept[next]!, 0, kept[next]!.length, "kept");
     }
     if (!this.#keepsForReplay()) this.#kept = undefined;
     if (!owner.requestComplete && room) owner.resumeRequest();
@@ -250,16 +267,19 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   // ---- the request's body ----
 
-  onRequestData(chunk: Buffer, from: number, to: number): void {
+  /** True: all of it has been written, and nothing is kept. */
+  onRequestData(chunk: Buffer, from: number, to: number): boolean {
     const upstream = this.#upstream;
     if (upstream !== undefined) {
-      if (!upstream.writer.write(chunk, from, to, false)) this.#owner.pauseRequest();
-      if (!this.#replayable) return;
+      const written = upstream.writer.write(chunk, from, to, this.#replayable ? "kept" : "read");
+      if (!written) this.#owner.pauseRequest();
+      if (!this.#replayable) return written;
     } else this.#owner.pauseRequest();
     this.#kept ??= [];
     this.#kept.push(chunk.subarray(from, to));
     this.#keptBytes += to - from;
     if (upstream !== undefined && !this.#keepsForReplay()) this.#kept = undefined;
+    return false;
   }
   #keepsForReplay(): boolean {
     if (this.#replayable && (this.#action?.retry === undefined || this.#keptBytes > replayBytesMax))
@@ -306,8 +326,10 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (this.#toEndpoint!.transport.connectTarget === undefined) return false;
     return head.get("proxy-status")?.includes(connectionRefused) ?? false;
   }
-  onResponseBody(chunk: Buffer, from: number, to: number): void {
-    if (!this.#owner.onBody(chunk, from, to)) this.#upstream?.pause();
+  onResponseBody(chunk: Buffer, from: number, to: number): boolean {
+    if (this.#owner.onBody(chunk, from, to)) return true;
+    this.#upstream?.pause();
+    return false;
   }
   onResponseFlush(): void {
     this.#owner.flush();
@@ -330,9 +352,26 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.onUpstreamLost("protocol");
       return;
     }
-    this.#upstream = undefined;
     this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
+    this.#tunnel(head, upstream, rest);
+  }
+  /** No try and no route timeout any more: the tunnel ends by itself, by its idle timeout or its greatest duration. */
+  #tunnel(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void {
+    this.#upstream = undefined;
+    this.#tryTimer?.();
+    this.#tryTimer = undefined;
+    this.#routeTimer?.();
+    this.#routeTimer = undefined;
+    this.#kept = undefined;
     this.#owner.onUpgraded(head, upstream, rest);
+  }
+  /** As Envoy: the first one only, and no retry after it. */
+  onInterim(head: Head): void {
+    if (!this.#owner.chain.proxiesContinue || this.#interimSent) return;
+    this.#interimSent = true;
+    this.#kept = undefined;
+    this.#replayable = false;
+    this.#owner.onInterim(head);
   }
   onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void {
     this.#upstream = undefined;

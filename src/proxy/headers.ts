@@ -4,11 +4,10 @@ import { uuid } from "../kernel/random.ts";
 import { type Head, known } from "../wire/http1_head.ts";
 import { type HeaderEdits, type HeadWriter, writeFields } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "./chain.ts";
-import type { WorkloadIdentity } from "./cluster.ts";
+import { forwardClientCert } from "./client_cert.ts";
 import type { RequestView } from "./request.ts";
-import type { HeaderRules } from "./route.ts";
-
-const clientCertificate = "x-forwarded-client-cert";
+import type { HeaderAddition, HeaderRules } from "./route.ts";
+import { fieldAfter, type StreamInfo } from "./stream_info.ts";
 
 /** Fields every forwarded request gets (Envoy's HTTP connection manager; use_remote_address at the edge). */
 export function prepareRequest(
@@ -18,32 +17,34 @@ export function prepareRequest(
   connection: ConnectionInfo,
 ): void {
   const { dropIds } = edits;
-  dropIds[known.expect] = 1;
+  // What the proxy has answered itself; other expectations are the server's to refuse.
+  if (request.head.expectContinue && !(chain.proxiesContinue && request.head.minor === 1)) dropIds[known.expect] = 1;
+  if (chain.trailers) keepTrailerFields(edits, request);
   if (chain.edge) {
     dropIds[known.xForwardedFor] = 1;
     dropIds[known.xForwardedProto] = 1;
     dropIds[known.xRequestId] = 1;
-    edits.removed = [clientCertificate];
+    forwardClientCert(edits, request, chain.clientCert, connection);
     const before = request.knownHeader(known.xForwardedFor);
     const forwardedFor =
       before === undefined
         ? connection.remoteAddress
         : `${request.head.get("x-forwarded-for")}, ${connection.remoteAddress}`;
-    edits.added = `x-forwarded-for: ${forwardedFor}\r\nx-forwarded-proto: ${request.scheme}\r\nx-request-id: ${uuid()}\r\n`;
+    edits.added += `x-forwarded-for: ${forwardedFor}\r\nx-forwarded-proto: ${request.scheme}\r\nx-request-id: ${uuid()}\r\n`;
     return;
   }
-  if (!request.has(known.xRequestId)) edits.added = `x-request-id: ${uuid()}\r\n`;
+  forwardClientCert(edits, request, chain.clientCert, connection);
+  if (!request.has(known.xRequestId)) edits.added += `x-request-id: ${uuid()}\r\n`;
   if (!request.has(known.xForwardedProto)) edits.added += `x-forwarded-proto: ${request.scheme}\r\n`;
-  if (!chain.inbound) return;
-  if (connection.peer.authenticated) setClientCertificate(edits, chain.owner.identity, connection.peer.identity);
-  else edits.removed = [clientCertificate];
 }
 
-/** Tells the application who called (Envoy: forward_client_cert_details SANITIZE_SET), whatever the caller claims. */
-export function setClientCertificate(edits: HeaderEdits, own: WorkloadIdentity, peer: WorkloadIdentity): void {
-  if (edits.removed?.includes(clientCertificate) && edits.added.includes(`${clientCertificate}: By=`)) return;
-  edits.removed = edits.removed ? [...edits.removed, clientCertificate] : [clientCertificate];
-  edits.added += `${clientCertificate}: By=${own.principal};URI=${peer.principal}\r\n`;
+/** Hop by hop, but true of the next hop as well while trailers go through (RFC 9110 §10.1.4, §6.6.2). */
+function keepTrailerFields(edits: HeaderEdits, request: RequestView): void {
+  const { head } = request;
+  const trailer = head.chunked ? request.knownHeader(known.trailer) : undefined;
+  if (trailer !== undefined) edits.added += `trailer: ${trailer}\r\n`;
+  if (/(?:^|,)[ \t]*trailers[ \t]*(?:,|$)/i.test(request.knownHeader(known.te) ?? ""))
+    edits.added += "te: trailers\r\nconnection: te\r\n";
 }
 
 export function prepareResponse(edits: HeaderEdits, chain: HttpChain, serviceMs: number | undefined): void {
@@ -56,14 +57,31 @@ export function prepareResponse(edits: HeaderEdits, chain: HttpChain, serviceMs:
   }
 }
 
+/** Who can say what a value with command operators is made of. */
+export interface InfoSource {
+  streamInfo(): StreamInfo;
+}
+
 /** Applies configured rules. Envoy's order: remove, then add. */
-export function addRules(edits: HeaderEdits, rules: HeaderRules, head: Head | undefined): void {
+export function addRules(edits: HeaderEdits, rules: HeaderRules, head: Head | undefined, source: InfoSource): void {
   for (const name of rules.remove) removeHeader(edits, name);
-  for (const { name, value, mode } of rules.add) {
-    if (mode === "absent" && (head?.get(name) !== undefined || edits.added.includes(`${name}: `))) continue;
-    if (mode === "overwrite") removeHeader(edits, name);
-    edits.added += `${name}: ${value}\r\n`;
+  for (const addition of rules.add) addHeader(edits, addition, head, source);
+}
+
+export function addHeader(
+  edits: HeaderEdits,
+  { name, value, mode, keepEmpty }: HeaderAddition,
+  head: Head | undefined,
+  source: InfoSource,
+): void {
+  if (mode === "absent" || mode === "present") {
+    const isThere = fieldAfter(head, edits, name) !== undefined;
+    if (isThere !== (mode === "present")) return;
   }
+  const text = typeof value === "string" ? value : value(source.streamInfo());
+  if (text === "" && !keepEmpty) return;
+  if (mode === "overwrite" || mode === "present") removeHeader(edits, name);
+  edits.added += `${name}: ${text}\r\n`;
 }
 
 /** Instead of whatever is there. `name` in lower case. */
@@ -87,12 +105,15 @@ export function removeHeader(edits: HeaderEdits, name: string): void {
 /** The request head as the upstream gets it. */
 export function writeRequestHead(out: HeadWriter, request: RequestView, edits: HeaderEdits, isUpgrade: boolean): void {
   const { head } = request;
-  if (request.pathChanged || head.minor === 0) out.text(`${request.method} ${request.path} HTTP/1.1\r\n`);
+  if (request.isConnect) {
+    edits.dropIds[known.contentLength] = 1;
+    out.text(`CONNECT ${request.authority} HTTP/1.1\r\n`);
+  } else if (request.pathChanged || head.minor === 0) out.text(`${request.method} ${request.path} HTTP/1.1\r\n`);
   else out.copy(head.buffer, head.start, head.fieldsStart);
   if (request.authorityChanged) {
     edits.dropIds[known.host] = 1;
     out.text(`host: ${request.authority}\r\n`);
   }
-  if (isUpgrade) out.text(`connection: upgrade\r\nupgrade: ${head.value(head.upgradeIndex)}\r\n`);
+  if (isUpgrade && !request.isConnect) out.text(`connection: upgrade\r\nupgrade: ${head.value(head.upgradeIndex)}\r\n`);
   writeFields(out, head, edits);
 }

@@ -21,7 +21,6 @@ export interface KeyPair {
   keyPem: string;
   /** What it is for: DNS names in lower case, or the common name of a certificate without any. */
   names: readonly string[];
-  uris: readonly string[];
   /** "rsa", "ec", … */
   keyType: string;
 }
@@ -167,7 +166,6 @@ function compileKeyPair(message: TlsCertificate, at: string): KeyPair {
       keyPem,
       names: dns.length > 0 || commonName === undefined ? dns : [commonName],
       keyType: certificate.publicKey.asymmetricKeyType ?? "",
-      uris: alternatives.filter(({ type }) => type === "URI").map(({ value }) => value),
     };
   } catch (cause) {
     throw new MeshbedError("TLS_INVALID", `${at}: certificate and key cannot be used: ${messageOf(cause)}`, { cause });

@@ -29,6 +29,7 @@ export const known = {
   proxyAuthenticate: 16,
   upstreamServiceTime: 17,
   http2Settings: 18,
+  xForwardedClientCert: 19,
 } as const;
 
 const knownNames: readonly (readonly [string, number])[] = [
@@ -49,6 +50,7 @@ const knownNames: readonly (readonly [string, number])[] = [
   ["date", known.date],
   ["x-envoy-upstream-service-time", known.upstreamServiceTime],
   ["http2-settings", known.http2Settings],
+  ["x-forwarded-client-cert", known.xForwardedClientCert],
 ];
 
 /** Candidates by name length, so that most names are told apart by their length alone. */
