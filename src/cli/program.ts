@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import manifest from "../../package.json" with { type: "json" };
+import type { ProxyOptions } from "./proxy.ts";
 import { printError } from "./terminal.ts";
 
 const collect = (value: string, list: string[]) => [...list, value];
@@ -59,6 +60,32 @@ Ctrl-C stops everything. State (objects, uploads) stays in .meshbed and is there
     .action(async (options: UpOptions) => (await import("./up.ts")).up({ ...options, state: resolve(options.state) }));
 }
 
+function addProxy(program: Command): void {
+  program
+    .command("proxy")
+    .description("run the proxy alone, from a static Envoy bootstrap file")
+    .requiredOption("-c, --config <file>", "Envoy v3 bootstrap, YAML or JSON")
+    .addOption(
+      new Option("--mode <mode>", "serve, or only check the file").choices(["serve", "validate"]).default("serve"),
+    )
+    .addOption(
+      new Option("-l, --log-level <level>", "how much is said on standard error")
+        .choices(["trace", "debug", "info", "warning", "error", "critical"])
+        .default("info"),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  meshbed proxy --config examples/proxy/canary.yaml    5 % of the requests to version 2
+  meshbed proxy -c envoy.yaml --mode validate          every mistake, with line and field; exit code 1 if there is one
+
+SIGHUP reloads the file (an invalid one is refused, the running configuration stays); SIGTERM drains, a second one ends at once.
+Access logs to /dev/stdout are all that is written there. docs/proxy.md lists which fields of Envoy are carried out.`,
+    )
+    .action(async (options: ProxyOptions) => (await import("./proxy.ts")).proxy(options));
+}
+
 function addOthers(program: Command): void {
   program
     .command("down")
@@ -113,6 +140,7 @@ Start here:
   kubectl get pods -A -o wide`,
     );
   addUp(program);
+  addProxy(program);
   addOthers(program);
   try {
     await program.parseAsync([...argv]);

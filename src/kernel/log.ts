@@ -19,12 +19,18 @@ function format(value: string | number | boolean): string {
   return /^[\w.:/@|,%+-]+$/.test(text) ? text : JSON.stringify(text);
 }
 
+/** A level that may be changed while the log is in use. */
+export interface LogLevel {
+  level: Level;
+}
+
 /** Writes lines at `level` and above through `write`, one call a line, without the newline. */
-export function createLog(write: (line: string) => void, level: Level = "info", base: Fields = {}): Log {
+export function createLog(write: (line: string) => void, level: Level | LogLevel = "info", base: Fields = {}): Log {
+  const threshold = typeof level === "string" ? { level } : level;
   const emit =
     (at: Level) =>
     (message: string, fields: Fields = {}) => {
-      if (order[at] < order[level]) return;
+      if (order[at] < order[threshold.level]) return;
       let line = `${new Date().toISOString()} ${at} ${JSON.stringify(message)}`;
       for (const [key, value] of Object.entries({ ...base, ...fields }))
         if (value !== undefined) line += ` ${key}=${format(value)}`;
@@ -35,11 +41,11 @@ export function createLog(write: (line: string) => void, level: Level = "info", 
     info: emit("info"),
     warn: emit("warn"),
     error: emit("error"),
-    with: (fields) => createLog(write, level, { ...base, ...fields }),
+    with: (fields) => createLog(write, threshold, { ...base, ...fields }),
   };
 }
 
-export const stderrLog = (level: Level = "info", base: Fields = {}): Log =>
+export const stderrLog = (level: Level | LogLevel = "info", base: Fields = {}): Log =>
   createLog((line) => process.stderr.write(`${line}\n`), level, base);
 
 export const silentLog: Log = createLog(() => {}, "error");

@@ -17,12 +17,23 @@ export interface WantedSocket {
 /** Sockets one process listens on; more are refused and logged. */
 const socketsMax = 4_096;
 
+interface BoundSocket {
+  host: string;
+  counts: { connections: number; active: number };
+  listener: TCPSocketListener<SocketOwner>;
+}
+
+/** Listeners of one address share a socket; those that take any port (0) do not. */
+export const socketKey = ({ name, host, port }: { name: string; host: string; port: number }): string =>
+  port === 0 ? `${host}:0 ${name}` : `${host}:${port}`;
+
 export class Sockets {
   readonly #log: Log;
-  readonly #bound = new Map<string, TCPSocketListener<SocketOwner>>();
-  /** Could not be bound; said once. */
-  readonly #failed = new Set<string>();
+  readonly #bound = new Map<string, BoundSocket>();
+  /** Could not be bound, and why; said once. */
+  readonly #failed = new Map<string, string>();
   #wanted: ReadonlyMap<string, WantedSocket> = new Map();
+  #closed = false;
   /** Connections open now. */
   open = 0;
 
@@ -32,8 +43,9 @@ export class Sockets {
 
   /** By "host:port". A socket no longer wanted stops accepting; its connections stay. */
   sync(wanted: ReadonlyMap<string, WantedSocket>): void {
+    if (this.#closed) return;
     this.#wanted = wanted;
-    for (const [key, listener] of this.#bound)
+    for (const [key, { listener }] of this.#bound)
       if (!wanted.has(key)) {
         listener.stop();
         this.#bound.delete(key);
@@ -43,7 +55,7 @@ export class Sockets {
 
   /** Tries again what could not be bound. */
   retry(): void {
-    for (const key of this.#failed) {
+    for (const key of this.#failed.keys()) {
       const socket = this.#wanted.get(key);
       if (socket === undefined || this.#bound.has(key)) this.#failed.delete(key);
       else this.#bind(key, socket);
@@ -53,10 +65,14 @@ export class Sockets {
   #bind(key: string, { host, port }: WantedSocket): void {
     try {
       if (this.#bound.size >= socketsMax) throw new Error(`more than ${socketsMax} sockets`);
+      const counts = { connections: 0, active: 0 };
       const accept: OnConnection = (socket, onClosed) => {
         this.open++;
+        counts.connections++;
+        counts.active++;
         const closed = () => {
           this.open--;
+          counts.active--;
           onClosed();
         };
         const current = this.#wanted.get(key);
@@ -64,15 +80,30 @@ export class Sockets {
         closed();
         socket.terminate();
       };
-      this.#bound.set(key, bindSocket(host, port, accept));
+      this.#bound.set(key, { host, counts, listener: bindSocket(host, port, accept) });
       this.#failed.delete(key);
     } catch (error) {
       if (!this.#failed.has(key)) this.#log.warn("cannot listen", { address: key, error: messageOf(error) });
-      this.#failed.add(key);
+      this.#failed.set(key, messageOf(error));
     }
   }
 
+  /** What is listened on, with the connections accepted so far and open now. */
+  bound(): { host: string; port: number; connections: number; active: number }[] {
+    return [...this.#bound.values()].map(({ host, counts, listener }) => ({ host, port: listener.port, ...counts }));
+  }
+  /** The real port behind a key; undefined while it is not bound. */
+  portOf(key: string): number | undefined {
+    return this.#bound.get(key)?.listener.port;
+  }
+  /** Wanted, but not bound, and why. */
+  failures(): ReadonlyMap<string, string> {
+    return this.#failed;
+  }
+
+  /** For good: what is wanted later is not bound any more. */
   close(): void {
     this.sync(new Map());
+    this.#closed = true;
   }
 }

@@ -1,9 +1,11 @@
 // Contracts of the proxy room: what it is started with, and what it expects of the xDS resources beyond Envoy's own fields.
 
+import type { DescMessage, Message } from "@bufbuild/protobuf";
 import type { Clock } from "../kernel/clock.ts";
-import type { Log } from "../kernel/log.ts";
+import type { Log, LogLevel } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import type { XdsConnection } from "../xds/types.ts";
+import type { Resolve } from "./dns_cluster.ts";
 
 /*
 What the proxy reads from xDS (the mesh room emits it). Envoy v3 throughout; metadata in Istio's own form.
@@ -32,7 +34,7 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
 - DownstreamTlsContext: SDS secret names in `tls_certificate_sds_secret_configs` and `validation_context_sds_secret_config` (or
   `combined_validation_context`); `require_client_certificate`; `tls_params`. A secret that has not arrived refuses connections.
   A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
-CLUSTERS: EDS, STATIC, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
+CLUSTERS: EDS, STATIC, STRICT_DNS, LOGICAL_DNS, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
   `transport_socket` UpstreamTlsContext (TLS origination: `sni`, trusted CA) is honoured for endpoints without a tunnel.
 ROUTES: metadata is not read. `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
 HTTP FILTERS in `http_filters` order: fault, router (rbac, cors and others come with the issues that need them). An unknown filter is refused (NACK) unless `is_optional`.
@@ -47,14 +49,37 @@ export interface ProxyOptions {
   bindMode: { nodeIp: string; mode: "namespaces" | "ports" };
   xds: XdsConnection;
   /** Port 0 takes any free port; `RunningProxy.adminPort` says which. */
-  admin: { host: string; port: number };
+  admin: AdminSettings | undefined;
   clock: Clock;
   random: Random;
+  /** How STRICT_DNS and LOGICAL_DNS clusters find addresses; by default as the system does. */
+  resolve?: Resolve;
   log: Log;
 }
 
+export interface AdminSettings {
+  host: string;
+  port: number;
+  /** A proxy that runs alone, from a file. Only then may its admin pages change it: in a mesh any pod can reach them. */
+  standalone?: {
+    configPath: string;
+    /** Node.cluster */
+    cluster: string;
+    bootstrap(): { schema: DescMessage; message: Message; readAtMs: number };
+    logLevel: LogLevel;
+    quit(): void;
+  };
+}
+
 export interface RunningProxy {
-  readonly adminPort: number;
+  /** Undefined without an admin server. */
+  readonly adminPort: number | undefined;
+  /** Everything that was told serves. */
+  isSettled(): boolean;
+  /** What is listened on, by listener. */
+  listeners(): { name: string; host: string; port: number }[];
+  /** Addresses ("host:port") that cannot be listened on, and why; they are tried again. */
+  bindFailures(): ReadonlyMap<string, string>;
   /** Stops accepting, lets requests in flight finish for at most the drain time, then closes everything. */
   close(): Promise<void>;
 }

@@ -1,0 +1,109 @@
+// `meshbed proxy`: the proxy alone, from an Envoy bootstrap file. SIGHUP reloads it, SIGTERM drains; stdout is left to access logs.
+
+import { loadConfig, type Standalone, startStandalone } from "../cluster/standalone.ts";
+import type { Level } from "../kernel/log.ts";
+import type { StaticConfig } from "../proxy/bootstrap/bootstrap.ts";
+import { paint, printError, table } from "./terminal.ts";
+
+export interface ProxyOptions {
+  config: string;
+  mode: "serve" | "validate";
+  logLevel: string;
+}
+
+/** Envoy's names for our levels. */
+const levels: Record<string, Level> = {
+  trace: "debug",
+  debug: "debug",
+  info: "info",
+  warning: "warn",
+  warn: "warn",
+  error: "error",
+  critical: "error",
+};
+
+const say = (line = ""): void => console.error(line);
+const notice = (line: string): void => say(`${paint.yellow("note:")} ${line}`);
+
+export async function proxy(options: ProxyOptions): Promise<void> {
+  const config = loadConfig(options.config);
+  config.notices.forEach(notice);
+  if (options.mode === "validate") {
+    console.log(`${paint.green("✓")} ${options.config} is valid: ${summary(config)}`);
+    return;
+  }
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const running = await startStandalone(options.config, config, { level: levels[options.logLevel]! }, end);
+  tell(options.config, config, running);
+  onStopSignals(end);
+  onReloadSignal(options.config, running);
+  await ended;
+  say("draining: no new connections; a second signal ends at once");
+  await running.proxy.close();
+  process.exit(0);
+}
+
+const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? "" : "s"}`;
+
+const summary = ({ listeners, clusters, secrets }: StaticConfig): string =>
+  [count(listeners.length, "listener"), count(clusters.length, "cluster"), count(secrets.length, "secret")].join(", ");
+
+function tell(file: string, config: StaticConfig, { proxy: running }: Standalone): void {
+  const rows = running.listeners().map(({ name, host, port }) => {
+    const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+    return [name, paint.cyan(`${schemeOf(config, name)}://${address}`)];
+  });
+  if (config.admin) rows.push(["admin", paint.cyan(`http://${config.admin.host}:${running.adminPort}`)]);
+  say(`${paint.green("●")} ${file}: ${summary(config)}`);
+  for (const line of table(rows)) say(line);
+  say(paint.dim(`  kill -HUP ${process.pid} reloads the file; Ctrl-C drains and stops`));
+}
+
+/** What a client would write before the address. */
+function schemeOf(config: StaticConfig, name: string): string {
+  const chain = config.listeners.find((listener) => listener.name === name)?.filterChains[0];
+  const isHttp = chain?.filters.some(
+    ({ configType }) =>
+      configType.case === "typedConfig" && configType.value.typeUrl.endsWith(".HttpConnectionManager"),
+  );
+  const isTls = chain?.transportSocket !== undefined;
+  return isHttp ? (isTls ? "https" : "http") : isTls ? "tls" : "tcp";
+}
+
+function onStopSignals(end: () => void): void {
+  let asked = false;
+  for (const [signal, number] of [
+    ["SIGTERM", 15],
+    ["SIGINT", 2],
+  ] as const)
+    process.on(signal, () => {
+      if (asked) process.exit(128 + number);
+      asked = true;
+      end();
+    });
+}
+
+/** One reload at a time; a signal that comes meanwhile starts another one after it. */
+function onReloadSignal(file: string, running: Standalone): void {
+  let busy = false;
+  let again = false;
+  const reload = async (): Promise<void> => {
+    busy = true;
+    do {
+      again = false;
+      try {
+        const { config, notices } = await running.reload();
+        notices.forEach(notice);
+        say(`${paint.green("✓")} reloaded ${file}: ${summary(config)}`);
+      } catch (error) {
+        printError(error);
+        say(`${paint.yellow("!")} the running configuration stays as it was`);
+      }
+    } while (again);
+    busy = false;
+  };
+  process.on("SIGHUP", () => {
+    again = true;
+    if (!busy) void reload();
+  });
+}
