@@ -109,6 +109,8 @@ export class Endpoint {
   readonly transport: Transport;
   placement: Placement;
   workload: WorkloadIdentity;
+  /** Its metadata by namespace, for formats. */
+  metadata: Readonly<Record<string, unknown>> | undefined;
   /** Failed its active health checks, or has not passed the first one yet. */
   failedActiveCheck = false;
   /** Passive health checking; undefined without outlier detection. */
@@ -254,6 +256,7 @@ export class ClusterSlot implements Usage {
       }
       before.delete(endpoint.key);
       kept.placement = endpoint.placement;
+      kept.metadata = endpoint.metadata;
       if (!sameWorkload(kept.workload, endpoint.workload)) {
         kept.workload = endpoint.workload;
         kept.stats = undefined;

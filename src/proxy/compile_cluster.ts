@@ -74,6 +74,7 @@ export function compileCluster(message: ClusterMessage, secrets: SecretStore): C
     outlier: message.outlierDetection && compileOutlier(message.outlierDetection, name),
     healthCheck: check && compileHealthCheck(check, name),
     service: serviceOf(message.metadata),
+    metadata: message.metadata?.filterMetadata,
     tls,
     edsName: type === edsType ? message.edsClusterConfig?.serviceName || name : undefined,
     dns,
@@ -165,6 +166,7 @@ function compileEndpoint(
   const workload = istioMetadata(entry.metadata)["workload"];
   const identity = parseWorkload(typeof workload === "string" ? workload : "");
   const endpoint = new Endpoint(address, key, transport, identity);
+  endpoint.metadata = entry.metadata?.filterMetadata;
   endpoint.placement = placementOf(entry, group, address, cluster.name);
   return endpoint;
 }

@@ -1,9 +1,6 @@
 // Envoy RouteConfiguration → an immutable RouteTable. Regular expressions are compiled here, once; unsupported parts throw (NACK).
 
-import {
-  HeaderValueOption_HeaderAppendAction as AppendAction,
-  type HeaderValueOption,
-} from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import { RoutingPriority } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import {
   RouteAction_ClusterNotFoundResponseCode as NotFoundCode,
   RedirectAction_RedirectResponseCode as RedirectCode,
@@ -18,14 +15,15 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import { MeshbedError } from "../kernel/errors.ts";
 import { durationMs } from "./any.ts";
 import type { ClusterSlot } from "./cluster.ts";
+import { compileHeaderRules } from "./compile_headers.ts";
 import { dataText } from "./data_source.ts";
 import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
+import { compileHashPolicy } from "./hash_policy.ts";
 import { compileHeader, compileQuery, compileRe2, compileRegex, type RequestTest } from "./match.ts";
 import { parseRetryOn, type RetryPolicy } from "./retry.ts";
 import type {
   DirectAction,
   ForwardAction,
-  HeaderAddition,
   HeaderRules,
   PathTest,
   RedirectAction,
@@ -50,8 +48,8 @@ export function compileRoutes(message: RouteConfiguration, context: RouteContext
     },
   };
   const rules = {
-    request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
-    response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+    request: compileHeaderRules(message.requestHeadersToAdd, message.requestHeadersToRemove),
+    response: compileHeaderRules(message.responseHeadersToAdd, message.responseHeadersToRemove),
   };
   const exact = new Map<string, VirtualHost>();
   const suffixes: { text: string; host: VirtualHost }[] = [];
@@ -88,8 +86,8 @@ function compileVirtualHost(
   tableRules: Rules,
 ): VirtualHost {
   const own: Rules = {
-    request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
-    response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+    request: compileHeaderRules(message.requestHeadersToAdd, message.requestHeadersToRemove),
+    response: compileHeaderRules(message.responseHeadersToAdd, message.responseHeadersToRemove),
   };
   const outer = [own, tableRules];
   const routes = message.routes.map((route) => {
@@ -116,8 +114,8 @@ function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext
   if (!match) throw new MeshbedError("ROUTE_INVALID", "it has no match");
   const levels: Rules[] = [
     {
-      request: rulesOf(message.requestHeadersToAdd, message.requestHeadersToRemove),
-      response: rulesOf(message.responseHeadersToAdd, message.responseHeadersToRemove),
+      request: compileHeaderRules(message.requestHeadersToAdd, message.requestHeadersToRemove),
+      response: compileHeaderRules(message.responseHeadersToAdd, message.responseHeadersToRemove),
     },
     ...outer.rules,
   ];
@@ -152,6 +150,8 @@ function compilePath(match: RouteMatch): PathTest {
       return { kind: "segments", value: fold(specifier.value), ignoreCase };
     case "safeRegex":
       return { kind: "regex", test: compileRegex(ignoreCase ? `(?i)${specifier.value.regex}` : specifier.value.regex) };
+    case "connectMatcher":
+      return { kind: "connect" };
     default:
       throw new MeshbedError("ROUTE_INVALID", `path match "${specifier.case ?? "empty"}" is not supported`);
   }
@@ -205,8 +205,8 @@ function compileForward(
       const { hostRewriteSpecifier: rewrite } = entry;
       targets.push({
         slot: context.slot(entry.name),
-        headers: rulesOf(entry.requestHeadersToAdd, entry.requestHeadersToRemove),
-        responseHeaders: rulesOf(entry.responseHeadersToAdd, entry.responseHeadersToRemove),
+        headers: compileHeaderRules(entry.requestHeadersToAdd, entry.requestHeadersToRemove),
+        responseHeaders: compileHeaderRules(entry.responseHeadersToAdd, entry.responseHeadersToRemove),
         hostRewrite: rewrite.case === "hostRewriteLiteral" ? rewrite.value : undefined,
       });
       weights.push(entry.weight ?? 0);
@@ -226,8 +226,19 @@ function compileForward(
     hostRewrite: rewrite.case === "hostRewriteLiteral" ? rewrite.value : undefined,
     autoHostRewrite: rewrite.case === "autoHostRewrite" && rewrite.value.value,
     timeoutMs: durationMs(action.timeout, 0),
-    idleTimeoutMs: durationMs(action.idleTimeout, 0),
+    idleTimeoutMs: action.idleTimeout && (durationMs(action.idleTimeout, 0) || Number.POSITIVE_INFINITY),
+    maxStreamDurationMs:
+      action.maxStreamDuration?.maxStreamDuration && durationMs(action.maxStreamDuration.maxStreamDuration, 0),
+    upgrades:
+      action.upgradeConfigs.length === 0
+        ? undefined
+        : new Map(action.upgradeConfigs.map((one) => [one.upgradeType.toLowerCase(), one.enabled !== false])),
+    terminatesConnect: action.upgradeConfigs.some(
+      ({ upgradeType, connectConfig }) => upgradeType.toLowerCase() === "connect" && connectConfig !== undefined,
+    ),
     retry: retry && compileRetry(retry),
+    hash: compileHashPolicy(action.hashPolicy),
+    priority: action.priority === RoutingPriority.HIGH ? "high" : "default",
   };
 }
 
@@ -312,26 +323,4 @@ function compileRedirect(message: RedirectMessage, match: RouteMatch): RedirectA
       return `${scheme}://${authority}${path}`;
     },
   };
-}
-
-function rulesOf(add: readonly HeaderValueOption[], remove: readonly string[]): HeaderRules | undefined {
-  if (add.length === 0 && remove.length === 0) return undefined;
-  return { add: add.map(additionOf), remove: remove.map((name) => name.toLowerCase()) };
-}
-
-function additionOf(option: HeaderValueOption): HeaderAddition {
-  const name = option.header?.key.toLowerCase() ?? "";
-  const value = (option.header?.value ?? "").replaceAll("%%", "%");
-  if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) || /[^\t\x20-\x7e\x80-\xff]/.test(value))
-    throw new MeshbedError("HEADER_INVALID", `header ${JSON.stringify(name)} cannot be added with this value`);
-  // The deprecated boolean wins when it is there, as in Envoy.
-  if (option.append !== undefined) return { name, value, mode: option.append ? "append" : "overwrite" };
-  switch (option.appendAction) {
-    case AppendAction.ADD_IF_ABSENT:
-      return { name, value, mode: "absent" };
-    case AppendAction.APPEND_IF_EXISTS_OR_ADD:
-      return { name, value, mode: "append" };
-    default:
-      return { name, value, mode: "overwrite" };
-  }
 }

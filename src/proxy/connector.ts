@@ -1,8 +1,9 @@
 // Gets one try its connection: a kept one, a new one, or a place in the queue for the next that is free.
 
 import type { OwnedSocket } from "../wire/socket.ts";
+import { type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
 import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, ConnectionWaiter, Endpoint, WorkloadIdentity } from "./cluster.ts";
+import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
 import type { Cluster } from "./cluster_config.ts";
 import { Dial, type DialListener } from "./dial.ts";
 import { baggageOf } from "./edges.ts";
@@ -11,6 +12,8 @@ import { countConnection, UpstreamConnection, uncountConnection } from "./upstre
 export interface ConnectorUser {
   /** Named to a tunnel's other side. */
   readonly caller: WorkloadIdentity;
+  /** Whose circuit breakers apply. */
+  readonly priority: RoutePriority;
   /** May come from inside `connect`. */
   onConnected(upstream: UpstreamConnection): void;
   onConnectFailed(timedOut: boolean): void;
@@ -29,6 +32,8 @@ export class Connector implements DialListener {
   #cluster!: Cluster;
   #dial: Dial | undefined;
   #waiter: ConnectionWaiter | undefined;
+  /** Where the waiter is counted. */
+  #queue: Usage | undefined;
 
   constructor(runtime: Runtime, user: ConnectorUser) {
     this.#runtime = runtime;
@@ -45,11 +50,13 @@ export class Connector implements DialListener {
     this.#endpoint = endpoint;
     this.#slot = slot;
     this.#cluster = cluster;
-    const { connectionsMax, pendingRequestsMax } = cluster.thresholds;
+    const { priority } = this.#user;
+    const { connectionsMax, pendingRequestsMax } = priority === "high" ? cluster.highThresholds : cluster.thresholds;
     // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
     if (slot.connectionsActive >= connectionsMax && endpoint.connections > 0) {
-      if (slot.pendingActive >= pendingRequestsMax) this.#user.onOverflow();
-      else this.#wait();
+      const usage = usageOf(slot, priority);
+      if (usage.pendingActive >= pendingRequestsMax) this.#user.onOverflow();
+      else this.#wait(usage);
       return;
     }
     const { transport } = endpoint;
@@ -58,12 +65,12 @@ export class Connector implements DialListener {
     this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
   }
 
-  #wait(): void {
+  #wait(usage: Usage): void {
     const endpoint = this.#endpoint;
     const slot = this.#slot;
     const waiter: ConnectionWaiter = {
       onConnectionFree: () => {
-        slot.pendingActive--;
+        usage.pendingActive--;
         // Not from inside the exchange that has just given the connection back.
         queueMicrotask(() => {
           if (this.#waiter !== waiter) {
@@ -77,7 +84,8 @@ export class Connector implements DialListener {
       },
     };
     this.#waiter = waiter;
-    slot.pendingActive++;
+    usage.pendingActive++;
+    this.#queue = usage;
     endpoint.waiting.push(waiter);
   }
 
@@ -86,7 +94,8 @@ export class Connector implements DialListener {
     const cluster = this.#slot.current ?? this.#cluster;
     const upstream = new UpstreamConnection(socket, this.#endpoint, this.#slot, cluster, this.#runtime);
     this.#user.onConnected(upstream);
-    if (rest) upstream.onData(rest);
+    // Whoever speaks on the socket now: the connection, or what took it over.
+    if (rest) socket.data.onData(rest);
   }
   onDialFailed(reason: string): void {
     this.#dial = undefined;
@@ -110,6 +119,6 @@ export class Connector implements DialListener {
     const index = waiting.indexOf(waiter);
     if (index < 0) return;
     waiting.splice(index, 1);
-    this.#slot.pendingActive--;
+    this.#queue!.pendingActive--;
   }
 }

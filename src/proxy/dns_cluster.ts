@@ -50,6 +50,7 @@ export function resolvedEndpoints(
       const text = isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
       const key = `${text} ${name.key}`;
       const endpoint = new Endpoint(text, key, { ...name.transport, host: address }, name.workload);
+      endpoint.metadata = name.metadata;
       endpoint.placement = { ...name.placement, hashKey: text, hostname: name.placement.hostname || host };
       return endpoint;
     });

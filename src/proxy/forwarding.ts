@@ -5,15 +5,16 @@ import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
 import { pick } from "./balance.ts";
+import { type RoutePriority, retriesMax, usageOf } from "./balancing/circuit_breaker.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import { setClientCert } from "./client_cert.ts";
-import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
-import type { Cluster } from "./cluster_config.ts";
+import type { ClusterSlot, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
+import type { Cluster, Thresholds } from "./cluster_config.ts";
 import { Connector, type ConnectorUser } from "./connector.ts";
 import { statusClass } from "./counts.ts";
 import { writeRequestHead } from "./headers.ts";
 import { originalDestination } from "./original_dst.ts";
-import { resetReason, upstreamErrorBody } from "./reply.ts";
+import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
 import { appliesTo, backoffMs, type Failure, mayRepeat, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
@@ -33,7 +34,9 @@ export interface ForwardingOwner {
   readonly wantsPayload: boolean;
   /** Runs a neighbour's filters, then calls `open`. */
   runFilters(chain: HttpChain, from: number): void;
-  reply(status: number, body: string, flags: string, headers?: string): void;
+  reply(status: number, body: string, flags: string, headers?: string, details?: string): void;
+  /** A complete header line for the answer. */
+  addResponseHeader(line: string): void;
   onHead(head: Head, framing: Framing): void;
   onBody(chunk: Buffer, from: number, to: number): boolean;
   onEnd(): void;
@@ -59,6 +62,10 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #action: ForwardAction | undefined;
   #slot: ClusterSlot | undefined;
   #cluster: Cluster | undefined;
+  /** The slot's counts and the cluster's limits for the route's priority. */
+  #usage!: Usage;
+  #thresholds!: Thresholds;
+  #hash: bigint | undefined;
   /** What the load balancer picked. */
   endpoint: Endpoint | undefined;
   /** The chain of the workload in this process that the endpoint is, if it is one. */
@@ -86,6 +93,13 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #interimSent = false;
   #sentAtMs = 0;
   serviceMs: number | undefined;
+  /** Our end of the connection last used; kept only when a log names it. */
+  localAddress = "";
+  /** Why the last try that failed did, or "". */
+  failure = "";
+  get tries(): number {
+    return this.#tries;
+  }
   #routeTimer: Cancel | undefined;
   #tryTimer: Cancel | undefined;
   #backoffTimer: Cancel | undefined;
@@ -115,6 +129,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#answerBegun = false;
     this.#interimSent = false;
     this.serviceMs = undefined;
+    this.localAddress = "";
+    this.failure = "";
   }
 
   get isHead(): boolean {
@@ -134,12 +150,16 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#action = action;
     this.#slot = slot;
     this.#cluster = cluster;
+    this.#usage = usageOf(slot, action.priority);
+    this.#thresholds = action.priority === "high" ? cluster.highThresholds : cluster.thresholds;
+    this.#hash = action.hash?.(this.#owner, this.#runtime.random);
     if (action.timeoutMs > 0)
       this.#routeTimer = this.#runtime.clock.after(action.timeoutMs, () => {
         this.#routeTimer = undefined;
         slot.counts.timeouts++;
+        if (!this.#answerBegun) this.endpoint?.outlier?.local("timeout");
         this.#dropTry();
-        this.#owner.reply(504, "upstream request timeout", "UT");
+        this.#owner.reply(504, "upstream request timeout", "UT", "", "upstream_response_timeout");
       });
     this.#try();
   }
@@ -152,7 +172,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const owner = this.#owner;
     this.#tries++;
     this.#sent = false;
-    if (slot.requestsActive >= cluster.thresholds.requestsMax) {
+    if (this.#usage.requestsActive >= this.#thresholds.requestsMax) {
       this.onOverflow();
       return;
     }
@@ -160,9 +180,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const endpoint =
       cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, owner.client, this.#runtime)
-        : pick(slot, this.#runtime.random, avoid);
+        : pick(slot, this.#runtime.random, avoid, this.#hash);
     if (endpoint === undefined) {
-      owner.reply(503, "no healthy upstream", "UH");
+      owner.reply(503, "no healthy upstream", "UH", "", "no_healthy_upstream");
       return;
     }
     this.endpoint = endpoint;
@@ -171,10 +191,10 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.neighbour = undefined;
     endpoint.active++;
     endpoint.requests++;
-    slot.requestsActive++;
+    this.#usage.requestsActive++;
     slot.counts.requests++;
     this.#counted = true;
-    if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.address);
+    if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.placement.hostname || endpoint.address);
     if (!owner.chain.inbound) {
       const chain = this.#runtime.inbound.of(endpoint)?.slot.current;
       if (chain?.kind === "http") {
@@ -197,7 +217,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.neighbour = chain;
     this.neighbourRoute = route;
     if (endpoint === undefined) {
-      this.#owner.reply(503, "no healthy upstream", "UH");
+      this.#owner.reply(503, "no healthy upstream", "UH", "", "no_healthy_upstream");
       return;
     }
     this.#toEndpoint = endpoint;
@@ -220,11 +240,16 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     return this.#owner.chain.owner.identity;
   }
 
+  get priority(): RoutePriority {
+    return this.#action!.priority;
+  }
+
   get #endsConnect(): boolean {
     return this.isConnect && this.#action!.terminatesConnect;
   }
 
   onConnected(upstream: UpstreamConnection): void {
+    this.endpoint!.outlier?.local("connected");
     if (this.#endsConnect) this.#tunnel(undefined, upstream, undefined);
     else this.#send(upstream);
   }
@@ -235,7 +260,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   onOverflow(): void {
     this.#slot!.counts.overflows++;
     const body = upstreamErrorBody(resetReason.overflow, this.#tries > 1);
-    this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n");
+    this.#owner.reply(503, body, "UO", "x-envoy-overloaded: true\r\n", resetDetails("before", resetReason.overflow));
   }
   onConnectLater(): void {
     this.#owner.flush();
@@ -246,6 +271,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const owner = this.#owner;
     this.#upstream = upstream;
     upstream.use(this);
+    if (owner.chain.accessLog?.needs.upstreamLocalAddress) this.localAddress = upstream.localAddress;
     scratch.clear();
     writeRequestHead(scratch, owner.request, owner.requestEdits, owner.isUpgrade);
     const kept = this.#kept;
@@ -302,6 +328,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#lost("connect-failure", resetReason.connectFailure);
       return false;
     }
+    this.endpoint!.outlier?.status(head.status);
     const retry = this.#action!.retry;
     if (retry !== undefined && (head.status >= 400 || retry.on.has("unavailable"))) {
       const grpcStatus = head.status === 200 ? head.get("grpc-status") : undefined;
@@ -376,9 +403,11 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void {
     this.#upstream = undefined;
     if (how === "protocol" || how === "midway") {
+      this.endpoint!.outlier?.local("connect-failed");
       this.#dropTry();
       const body = upstreamErrorBody(resetReason.protocol, this.#tries > 1);
-      this.#owner.reply(502, body, how === "protocol" ? "UPE" : "UC");
+      const details = resetDetails(this.#answerBegun ? "after" : "before", resetReason.protocol);
+      this.#owner.reply(502, body, how === "protocol" ? "UPE" : "UC", "", details);
       this.#owner.flush();
       return;
     }
@@ -390,11 +419,15 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   #lost(failure: Failure, reason: string): void {
     const owner = this.#owner;
-    if (this.endpoint) this.endpoint.failures++;
+    if (this.endpoint) {
+      this.endpoint.failures++;
+      if (failure !== "stale")
+        this.endpoint.outlier?.local(failure === "per-try-timeout" ? "timeout" : "connect-failed");
+    }
     if (failure === "per-try-timeout") this.#slot!.counts.timeouts++;
     if (this.#answerBegun) {
       this.#dropTry();
-      owner.reply(0, "", "UC");
+      owner.reply(0, "", "UC", "", resetDetails("after", reason));
       return;
     }
     const retry = this.#action!.retry;
@@ -412,21 +445,24 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     }
     const retried = this.#tries > 1;
     this.#dropTry();
-    if (failure === "per-try-timeout") owner.reply(504, "upstream request timeout", "UT");
+    if (failure === "per-try-timeout")
+      owner.reply(504, "upstream request timeout", "UT", "", "upstream_per_try_timeout");
     else {
       const flag = failure === "connect-failure" ? "UF" : "UC";
       const tellsPeer = failure === "connect-failure" && owner.chain.inbound;
       const headers = tellsPeer
         ? `proxy-status: ${owner.chain.serverName ?? "istio-envoy"}; ${connectionRefused}\r\n`
         : "";
-      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers);
+      const details = resetDetails("before", reason);
+      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers, details);
     }
   }
 
   #mayRetry(): boolean {
     const retry = this.#action!.retry!;
     if (this.#tries > retry.retriesMax || !this.#replayable || !appliesTo(retry, this.#owner.request)) return false;
-    return this.#slot!.retriesActive < this.#cluster!.thresholds.retriesMax;
+    this.#endRetry();
+    return this.#usage.retriesActive < retriesMax(this.#thresholds, this.#usage);
   }
 
   /** Another try after the back-off, avoiding this host. */
@@ -435,21 +471,21 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#failed ??= [];
     this.#failed.push(this.endpoint!);
     this.#dropTry();
-    this.#slot!.retriesActive++;
+    this.#usage.retriesActive++;
     this.#slot!.counts.retries++;
     this.#retrying = true;
     const delayMs = backoffMs(retry, this.#tries, this.#runtime.random);
     this.#backoffTimer = this.#runtime.clock.after(delayMs, () => {
       this.#backoffTimer = undefined;
-      this.#endRetryWait();
       this.#try();
       this.#owner.flush();
     });
   }
-  #endRetryWait(): void {
+  /** A retry is under way from its back-off to its result. */
+  #endRetry(): void {
     if (!this.#retrying) return;
     this.#retrying = false;
-    this.#slot!.retriesActive--;
+    this.#usage.retriesActive--;
   }
 
   /** Ends the current try without ending the request. */
@@ -465,7 +501,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (!this.#counted) return;
     this.#counted = false;
     this.endpoint!.active--;
-    this.#slot!.requestsActive--;
+    this.#usage.requestsActive--;
   }
 
   /** The client has left. */
@@ -479,7 +515,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#routeTimer = undefined;
     this.#backoffTimer?.();
     this.#backoffTimer = undefined;
-    this.#endRetryWait();
+    this.#endRetry();
     this.#dropTry();
     this.#kept = undefined;
   }

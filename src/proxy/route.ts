@@ -2,17 +2,23 @@
 
 import type { Random } from "../kernel/random.ts";
 import { pickWeighted } from "./balance.ts";
+import type { RoutePriority } from "./balancing/circuit_breaker.ts";
 import type { ClusterSlot } from "./cluster.ts";
+import type { TextFormat } from "./formatter.ts";
+import type { HashPolicy } from "./hash_policy.ts";
 import type { RequestTest, TextTest } from "./match.ts";
 import type { RequestView } from "./request.ts";
 import type { RetryPolicy } from "./retry.ts";
 
-/** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`: only when it is missing. */
+/** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`, `present`: only when it is missing, or there. */
 export interface HeaderAddition {
   /** Lower case. */
   name: string;
-  value: string;
-  mode: "append" | "overwrite" | "absent";
+  /** A function when it holds command operators. */
+  value: string | TextFormat;
+  mode: "append" | "overwrite" | "absent" | "present";
+  /** An empty value is added all the same. */
+  keepEmpty: boolean;
 }
 
 export interface HeaderRules {
@@ -23,7 +29,9 @@ export interface HeaderRules {
 
 export type PathTest =
   | { kind: "prefix" | "path" | "segments"; value: string; ignoreCase: boolean }
-  | { kind: "regex"; test: TextTest };
+  | { kind: "regex"; test: TextTest }
+  /** CONNECT, and nothing else. */
+  | { kind: "connect" };
 
 export interface WeightedTarget {
   slot: ClusterSlot;
@@ -46,8 +54,19 @@ export interface ForwardAction {
   autoHostRewrite: boolean;
   /** 0: none. */
   timeoutMs: number;
-  idleTimeoutMs: number;
+  /** Instead of the listener's stream_idle_timeout; Infinity: none. */
+  idleTimeoutMs: number | undefined;
+  /** Instead of the listener's; 0: none. */
+  maxStreamDurationMs: number | undefined;
+  /** Upgrades allowed or not whatever the listener says, by lower-case type. */
+  upgrades: ReadonlyMap<string, boolean> | undefined;
+  /** CONNECT ends here, and its payload goes to the cluster as TCP; otherwise CONNECT itself is forwarded. */
+  terminatesConnect: boolean;
   retry: RetryPolicy | undefined;
+  /** For consistent hashing; undefined: any host will do. */
+  hash: HashPolicy | undefined;
+  /** Which circuit breakers apply. */
+  priority: RoutePriority;
 }
 
 export interface RedirectAction {
@@ -121,6 +140,7 @@ function matches(route: Route, request: RequestView): boolean {
 }
 
 function pathMatches(path: PathTest, request: RequestView): boolean {
+  if (path.kind === "connect" || request.isConnect) return path.kind === "connect" && request.isConnect;
   if (path.kind === "regex") return path.test(request.pathOnly);
   if (path.ignoreCase) return pathTextMatches(path.kind, path.value, request.pathOnly.toLowerCase());
   if (path.kind === "prefix") return path.value === "/" || request.pathOnly.startsWith(path.value);

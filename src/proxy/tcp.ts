@@ -10,9 +10,6 @@ import { joinSockets } from "./join.ts";
 import { originalDestination } from "./original_dst.ts";
 import type { EdgeStats } from "./telemetry.ts";
 
-/** Endpoints tried before the client is given up (Envoy's max_connect_attempts is 1; a second one hides a pod that has just gone). */
-const connectTriesMax = 3;
-
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
 export class TcpSession implements SocketOwner, DialListener {
   readonly #socket: OwnedSocket;
@@ -106,6 +103,7 @@ export class TcpSession implements SocketOwner, DialListener {
     endpoint.active++;
     endpoint.connections++;
     slot.connectionsActive++;
+    endpoint.outlier?.local("final");
     slot.counts.connections++;
     const series = this.#edges.map((edge) => edge.tcp());
     for (const { opened } of series) opened.value++;
@@ -119,6 +117,7 @@ export class TcpSession implements SocketOwner, DialListener {
     const writers = { first: this.#writer, second: new SocketWriter(socket) };
     joinSockets(this.#socket, socket, writers, { first: this.#early, second: rest }, this.#runtime, {
       idleMs: this.#chain.idleMs,
+      durationMaxMs: this.#chain.maxDurationMs,
       onBytes(fromClient, count) {
         for (const one of series) {
           if (fromClient) one.receivedBytes.value += count;
@@ -133,10 +132,12 @@ export class TcpSession implements SocketOwner, DialListener {
   onDialFailed(reason: string): void {
     this.#dial = undefined;
     this.#endpoint!.failures++;
+    this.#endpoint!.outlier?.local(reason === "connection timeout" ? "timeout" : "connect-failed");
     this.#slot!.counts.connectFailures++;
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint!.address, reason });
     this.#failed.push(this.#endpoint!);
-    if (this.#tries >= connectTriesMax || this.#slot?.current?.balancing.policy === "ORIGINAL_DST") this.#giveUp();
+    if (this.#tries >= this.#chain.connectTriesMax || this.#slot?.current?.balancing.policy === "ORIGINAL_DST")
+      this.#giveUp();
     else this.#try();
   }
 

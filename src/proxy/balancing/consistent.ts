@@ -1,7 +1,13 @@
 // Consistent hashing: Envoy's ring hash (ketama) and Maglev tables. A key finds its host, and most keys keep theirs when hosts change.
 
+import type { Random } from "../../kernel/random.ts";
+
 /** xxHash64, as Envoy hashes keys and hosts. */
 export const hashOf = (text: string, seed = 0n): bigint => Bun.hash.xxHash64(text, seed);
+
+/** For a request of which nothing is hashed. */
+export const randomHash = (random: Random): bigint =>
+  (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));
 
 /** From a hash to the number of a host. `attempt` > 0 looks for another one. */
 export interface HashTable {

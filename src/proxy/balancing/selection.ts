@@ -3,7 +3,7 @@
 import type { Random } from "../../kernel/random.ts";
 import type { ClusterSlot, Endpoint } from "../cluster.ts";
 import type { LoadBalancing } from "../cluster_config.ts";
-import { type HashTable, maglevTable, ringTable } from "./consistent.ts";
+import { type HashTable, maglevTable, randomHash, ringTable } from "./consistent.ts";
 import { Edf } from "./edf.ts";
 import { localityLoad, type PriorityLoad, priorityLoads } from "./priority.ts";
 import { type SlowStart, slowStartFactor } from "./slow_start.ts";
@@ -311,7 +311,3 @@ class HashPicker implements Picker {
     return this.#hosts[this.#table.find(hash ?? randomHash(random), attempt)]!;
   }
 }
-
-/** For a request that nothing is known of to hash. */
-export const randomHash = (random: Random): bigint =>
-  (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));
