@@ -85,6 +85,12 @@ export interface HttpChain {
   streamIdleMs: number;
   connectionIdleMs: number;
   headerTimeoutMs: number;
+  /** A body must make progress in each window (slow_client.ts). */
+  bodyWindowMs: number;
+  headersMax: number;
+  headBytesMax: number;
+  connectionMaxMs: number;
+  requestsPerConnectionMax: number;
   stats: InboundStats;
   /** Of its stat_prefix; kept when the chain is replaced. */
   counts: DownstreamCounts;

@@ -11,11 +11,12 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import {
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
-  HttpConnectionManager_PathWithEscapedSlashesAction as SlashesAction,
   HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
+  HttpConnectionManager_PathWithEscapedSlashesAction as SlashesAction,
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { type TcpProxy, TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
+import { headerCountMax, requestHeadBytesMax } from "../wire/http1_head.ts";
 import { compileAccessLogs } from "./access_log.ts";
 import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
 import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
@@ -151,9 +152,9 @@ function compileFilterChain(
   for (const filter of filters) {
     const config: Any | undefined = filter.configType.case === "typedConfig" ? filter.configType.value : undefined;
     const http = config && unpack(config, HttpConnectionManagerSchema);
-    if (http) return compileHttp(http, networkFilters, key, listener, context);
+    if (http) return compileHttp(http, networkFilters, key, at, listener, context);
     const tcp = config && unpack(config, TcpProxySchema);
-    if (tcp) return compileTcp(tcp, networkFilters, key, listener, context);
+    if (tcp) return compileTcp(tcp, networkFilters, key, at, listener, context);
     const compiled = compileNetworkFilter(filter.name, config, at, context);
     if (compiled) networkFilters.push(compiled);
   }
@@ -164,6 +165,7 @@ function compileHttp(
   http: HttpConnectionManager,
   networkFilters: readonly NetworkFilter[],
   key: string,
+  at: string,
   listener: ListenerFacts,
   context: ListenerContext,
 ): HttpChain {
@@ -203,9 +205,24 @@ function compileHttp(
     streamIdleMs: durationMs(http.streamIdleTimeout, defaultStreamIdleMs) || Number.POSITIVE_INFINITY,
     connectionIdleMs:
       durationMs(http.commonHttpProtocolOptions?.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
-    headerTimeoutMs: durationMs(http.requestHeadersTimeout, edge ? headerTimeoutMs.edge : headerTimeoutMs.mesh),
+    ...clientLimits(http, edge),
     stats: context.stats(key),
     counts: context.counts(`http.${http.statPrefix || listener.name}`),
+  };
+}
+
+/** What one client may take of time, requests and head; 0 switches a timeout off, as in Envoy. */
+function clientLimits(http: HttpConnectionManager, edge: boolean) {
+  const common = http.commonHttpProtocolOptions;
+  const never = Number.POSITIVE_INFINITY;
+  const headMs = durationMs(http.requestHeadersTimeout, edge ? headerTimeoutMs.edge : headerTimeoutMs.mesh) || never;
+  return {
+    headerTimeoutMs: headMs,
+    bodyWindowMs: edge ? headMs : never,
+    headersMax: Math.min(common?.maxHeadersCount ?? headerCountMax, headerCountMax),
+    headBytesMax: Math.min((http.maxRequestHeadersKb ?? 60) * 1024, requestHeadBytesMax),
+    connectionMaxMs: durationMs(common?.maxConnectionDuration, 0) || never,
+    requestsPerConnectionMax: common?.maxRequestsPerConnection || never,
   };
 }
 
@@ -232,6 +249,7 @@ function compileTcp(
   tcp: TcpProxy,
   networkFilters: readonly NetworkFilter[],
   key: string,
+  at: string,
   listener: ListenerFacts,
   context: ListenerContext,
 ): TcpChain {

@@ -3,19 +3,27 @@
 import { HeadAccumulator } from "../wire/accumulate.ts";
 import { ChunkedScanner, type Framing, requestFraming } from "../wire/http1_body.ts";
 import { Head, headError, known, releaseHead, requestHeadBytesMax, scanRequestHead } from "../wire/http1_head.ts";
-import { coalescedBodyBytesMax, type HeaderEdits, scratch, writeFields } from "../wire/http1_write.ts";
+import { coalescedBodyBytesMax, type HeaderEdits, newEdits, scratch, writeFields } from "../wire/http1_write.ts";
+import type { Relay } from "../wire/relay.ts";
+import { release } from "../wire/release.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
 import { joinSockets } from "./join.ts";
 import { isBodiless, localHead } from "./reply.ts";
+import { BodyPace } from "./slow_client.ts";
 import type { Swept } from "./sweep.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
 /** After our FIN the client may still be sending: this long and this much is read and dropped, so that no RST overtakes the answer. */
 const lingerMs = 2000;
 const lingerBytesMax = 1024 * 1024;
+
+/** An interim answer has no body, whatever its fields say. */
+const interimEdits = newEdits();
+interimEdits.dropIds[known.contentLength] = 1;
+interimEdits.dropIds[known.transferEncoding] = 1;
 
 const statusOf: Record<number, number> = {
   [headError.malformed]: 400,
@@ -39,6 +47,8 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   #state: "open" | "lingering" | "closed" | "handed over" = "open";
   #processing = false;
   #paused = false;
+  /** Once the connection is handed over. */
+  #tunnel: Relay | undefined;
   /** Bytes past the current request (pipelining). */
   #rest: Buffer | undefined;
   #framing: Framing = "none";
@@ -50,6 +60,9 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   #writtenBefore = 0;
   /** When the connection became idle, the current head began, or lingering started. */
   #sinceMs: number;
+  readonly #openedMs: number;
+  #requests = 0;
+  readonly #pace = new BodyPace();
   #lingered = 0;
 
   constructor(
@@ -68,6 +81,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.#runtime = runtime;
     this.#onClosed = onClosed;
     this.#sinceMs = runtime.sweeper.nowMs;
+    this.#openedMs = this.#sinceMs;
     this.#exchange = new Exchange(runtime, this);
     runtime.sweeper.add(this);
     socket.data = this;
@@ -89,7 +103,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       return;
     }
     if (!this.#exchange.active) this.#process(chunk);
-    else if (!this.#bodyDone) this.#feedBody(chunk, 0);
+    else if (!this.#bodyDone) this.#feedBody(chunk, 0, true);
     else {
       // The next request, before this one is answered: it waits, and so does the client.
       this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
@@ -120,21 +134,25 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
 
   #begin(chunk: Buffer): void {
     let all = chunk;
-    if (!this.#partial.empty) {
+    if (this.#partial.empty) this.#sinceMs = this.#runtime.sweeper.nowMs;
+    else {
       const collected = this.#partial.append(chunk, 0, chunk.length, requestHeadBytesMax);
       if (collected === undefined) return;
       all = collected;
     }
     const head = this.#head;
-    const end = scanRequestHead(head, all, 0, all.length);
+    let end = scanRequestHead(head, all, 0, all.length);
     if (end === 0) {
-      if (this.#partial.empty) this.#sinceMs = this.#runtime.sweeper.nowMs;
       this.#partial.append(all, 0, all.length, requestHeadBytesMax);
       return;
     }
     const current = this.#slot.current;
     if (current?.kind === "http") this.#chain = current;
-    this.#keepAlive = end > 0 && head.keepAlive && current?.kind === "http" && !this.#runtime.draining;
+    const { headersMax, headBytesMax } = this.#chain;
+    if (end - head.start > headBytesMax || (end > 0 && head.count > headersMax)) end = headError.tooLarge;
+    this.#requests++;
+    this.#keepAlive =
+      end > 0 && head.keepAlive && current?.kind === "http" && !this.#runtime.draining && !this.#isSpent;
     this.#writtenBefore = this.#writer.bytesWritten;
     if (end < 0) {
       this.#refuse(statusOf[end]!);
@@ -144,41 +162,52 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.#framing = framing;
     this.#bodyDone = framing === "none";
     this.#bodyLeft = head.contentLength;
+    if (!this.#bodyDone) this.#pace.begin(this.#runtime.sweeper.nowMs);
     if (framing === "chunked") {
       this.#chunked ??= new ChunkedScanner();
-      this.#chunked.reset();
+      this.#chunked.reset(this.#chain.trailers);
     }
     this.#exchange.begin(head, this.#chain, end - head.start, !this.#bodyDone);
     if (end < all.length) {
       if (this.#bodyDone) this.#rest = all.subarray(end);
-      else this.#feedBody(all, end);
+      else this.#feedBody(all, end, false);
     }
     if (this.#exchange.active) this.#exchange.start();
   }
 
-  #feedBody(chunk: Buffer, from: number): void {
+  /** `isRead`: the chunk holds nothing but body, so that its memory may be let go when the body is written. */
+  #feedBody(chunk: Buffer, from: number, isRead: boolean): void {
     const exchange = this.#exchange;
+    this.#pace.grown += chunk.length - from;
     let to = chunk.length;
+    let done = true;
     if (this.#framing === "length") {
       to = Math.min(to, from + this.#bodyLeft);
       this.#bodyLeft -= to - from;
       this.#bodyDone = this.#bodyLeft === 0;
       if (this.#bodyDone) exchange.onRequestEnd();
-      exchange.onRequestData(chunk, from, to);
+      done = exchange.onRequestData(chunk, from, to);
     } else {
       const scanner = this.#chunked!;
       to = scanner.scan(chunk, from, to, true);
       if (to < 0) {
         this.#keepAlive = false;
-        exchange.reply(400, "", "DPE");
+        exchange.reply(400, "", "DPE", "", "http1.codec_error");
         return;
       }
       this.#bodyDone = scanner.done;
       if (this.#bodyDone) exchange.onRequestEnd();
       const { ranges } = scanner;
-      for (let i = 0; i < ranges.length; i += 2) exchange.onRequestData(chunk, ranges[i]!, ranges[i + 1]!);
+      for (let i = 0; i < ranges.length; i += 2)
+        done = exchange.onRequestData(chunk, ranges[i]!, ranges[i + 1]!) && done;
+      if (scanner.done && scanner.keepsTrailers) {
+        const trailers = scanner.takeTrailers();
+        exchange.onRequestData(trailers, 0, trailers.length);
+      }
     }
-    if (to < chunk.length && this.#state === "open") this.#rest = chunk.subarray(to);
+    // A copy: the body's writer lets the read go.
+    if (to < chunk.length && this.#state === "open") this.#rest = Buffer.from(chunk.subarray(to));
+    if (done && isRead) release(chunk);
   }
 
   /** Not a request at all: answered here, without an exchange. */
@@ -209,10 +238,20 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   sendContinue(): void {
     if (this.#head.minor === 0) return;
     this.flush();
-    this.#writer.write(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"), 0, 25, false);
+    this.#writer.write(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"), 0, 25, "kept");
   }
 
-  sendHead(head: Head, edits: HeaderEdits, framing: Framing, _chain: HttpChain): void {
+  sendInterim(head: Head): void {
+    if (this.#head.minor === 0) return;
+    this.flush();
+    scratch.clear();
+    scratch.text("HTTP/1.1");
+    scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
+    writeFields(scratch, head, interimEdits);
+    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
+  }
+
+  sendHead(head: Head, edits: HeaderEdits, framing: Framing, chain: HttpChain): void {
     this.flush();
     scratch.clear();
     scratch.text("HTTP/1.1");
@@ -224,6 +263,13 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
         this.#enchunk = true;
         edits.added += "transfer-encoding: chunked\r\n";
       } else this.#keepAlive = false;
+    } else if (framing === "none") {
+      // Nothing follows: no reader shall be told otherwise (RFC 9112 §6.1, RFC 9110 §8.6).
+      edits.dropIds[known.transferEncoding] = 1;
+      if (head.status === 204) edits.dropIds[known.contentLength] = 1;
+    } else if (chain.trailers && framing === "chunked") {
+      const trailer = head.get("trailer");
+      if (trailer !== undefined) edits.added += `trailer: ${trailer}\r\n`;
     }
     if (this.#runtime.draining) this.#keepAlive = false;
     if (!this.#keepAlive) edits.added += "connection: close\r\n";
@@ -232,7 +278,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.#corked = true;
   }
 
-  sendBody(chunk: Buffer, from: number, to: number): boolean {
+  sendBody(chunk: Buffer, from: number, to: number, kind: "kept" | "read"): boolean {
     if (from >= to) return !this.#writer.blocked;
     if (this.#enchunk) {
       if (!this.#corked) scratch.clear();
@@ -242,7 +288,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     if (this.#corked && scratch.length + to - from <= coalescedBodyBytesMax) scratch.copy(chunk, from, to);
     else {
       this.flush();
-      this.#writer.write(chunk, from, to, false);
+      this.#writer.write(chunk, from, to, kind);
       if (this.#enchunk) {
         scratch.clear();
         this.#corked = true;
@@ -255,7 +301,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   flush(): void {
     if (!this.#corked) return;
     this.#corked = false;
-    this.#writer.write(scratch.buffer, 0, scratch.length, true);
+    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
   }
 
   finishBody(): void {
@@ -268,7 +314,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.flush();
   }
 
-  sendLocal(status: number, body: string, headers: string, chain: HttpChain): void {
+  sendLocal(status: number, body: string, headers: string, chain: HttpChain, contentType = "text/plain"): void {
     this.flush();
     // What is left of a request nobody reads: its connection cannot carry another one.
     if (!this.#bodyDone || this.#runtime.draining) this.#keepAlive = false;
@@ -276,10 +322,11 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       date: this.#runtime.sweeper.httpDate,
       server: chain.serverName,
       close: !this.#keepAlive,
-      headers,
+      headers: this.#keepAlive && this.#head.minor === 0 ? `${headers}connection: keep-alive\r\n` : headers,
+      contentType,
     });
     const bytes = Buffer.from(this.#exchange.isHead || isBodiless(status) ? head : head + body);
-    this.#writer.write(bytes, 0, bytes.length, false);
+    this.#writer.write(bytes, 0, bytes.length, "kept");
   }
 
   end(requestComplete: boolean): void {
@@ -306,26 +353,48 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   }
 
   reset(): void {
-    this.#socket.terminate();
+    if (this.#tunnel !== undefined) this.#tunnel.abort();
+    else this.#socket.terminate();
   }
 
-  upgrade(head: Head, edits: HeaderEdits, upstream: UpstreamConnection, rest: Buffer | undefined): void {
-    const protocol = head.upgradeIndex < 0 ? "" : head.value(head.upgradeIndex);
-    scratch.clear();
-    scratch.text("HTTP/1.1");
-    scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
-    scratch.text(`connection: upgrade\r\nupgrade: ${protocol}\r\n`);
-    writeFields(scratch, head, edits);
-    this.#writer.write(scratch.buffer, 0, scratch.length, true);
+  upgrade(head: Head | undefined, edits: HeaderEdits, upstream: UpstreamConnection, rest: Buffer | undefined): void {
+    this.flush();
+    this.#writeTunnelHead(head, edits);
     this.#state = "handed over";
     this.#runtime.sweeper.delete(this);
     const early = { first: this.#rest, second: rest };
+    this.#rest = undefined;
+    const exchange = this.#exchange;
     const writers = { first: this.#writer, second: upstream.writer };
-    joinSockets(this.#socket, upstream.detach(), writers, early, this.#runtime, {
-      idleMs: this.#chain.streamIdleMs,
-      onBytes() {},
-      onClosed: this.#onClosed,
+    this.#tunnel = joinSockets(this.#socket, upstream.detach(), writers, early, this.#runtime, {
+      idleMs: exchange.idleMs,
+      durationMaxMs: Number.POSITIVE_INFINITY,
+      onBytes: (fromClient, count) => exchange.onTunnelBytes(fromClient, count),
+      onClosed: (how) => {
+        upstream.tunnelClosed();
+        exchange.onTunnelClosed(how === "idle" ? "SI" : "-");
+        releaseHead(this.#head);
+        this.#onClosed();
+      },
     });
+  }
+  #writeTunnelHead(head: Head | undefined, edits: HeaderEdits): void {
+    scratch.clear();
+    if (head === undefined) {
+      const server = this.#chain.serverName === undefined ? "" : `server: ${this.#chain.serverName}\r\n`;
+      scratch.text(`HTTP/1.1 200 OK\r\n${edits.added}date: ${this.#runtime.sweeper.httpDate}\r\n${server}\r\n`);
+    } else {
+      scratch.text("HTTP/1.1");
+      scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
+      if (head.status === 101) {
+        const protocol = head.upgradeIndex < 0 ? "" : head.value(head.upgradeIndex);
+        scratch.text(`connection: upgrade\r\nupgrade: ${protocol}\r\n`);
+      }
+      edits.dropIds[known.contentLength] = 1;
+      edits.dropIds[known.transferEncoding] = 1;
+      writeFields(scratch, head, edits);
+    }
+    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
   }
 
   #lingerClose(): void {
@@ -368,15 +437,39 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     }
     const exchange = this.#exchange;
     if (exchange.active) {
-      if (nowMs - exchange.lastActiveMs <= this.#chain.streamIdleMs) return;
-      if (exchange.requestComplete) exchange.reply(504, "stream timeout", "SI");
-      else exchange.reply(408, "stream timeout", "SI");
+      if (!exchange.requestComplete && nowMs - this.#sinceMs > this.#chain.requestTimeoutMs) {
+        exchange.reply(408, "request timeout", "-", "", "request_overall_timeout");
+        return;
+      }
+      if (this.#isSpent) this.#keepAlive = false;
+      if (!this.#bodyDone && this.#pace.isTooSlow(nowMs, this.#chain.bodyWindowMs, this.#paused)) {
+        this.#keepAlive = false;
+        exchange.reply(408, "request body too slow", "-", "", "request_body_too_slow");
+        return;
+      }
+      if (nowMs - exchange.lastActiveMs <= exchange.idleMs) return;
+      if (exchange.requestComplete) exchange.reply(504, "stream timeout", "SI", "", "stream_idle_timeout");
+      else exchange.reply(408, "stream timeout", "SI", "", "stream_idle_timeout");
       return;
     }
     const waitedMs = nowMs - this.#sinceMs;
     if (!this.#partial.empty) {
-      if (waitedMs > this.#chain.headerTimeoutMs) this.#refuse(408);
-    } else if (waitedMs > this.#chain.connectionIdleMs || this.#runtime.draining || this.#slot.current === undefined)
+      if (waitedMs > Math.min(this.#chain.headerTimeoutMs, this.#chain.requestTimeoutMs)) this.#refuse(408);
+    } else if (this.#writer.blocked) {
+      // The answer is complete here, but the client does not take it.
+      if (waitedMs > this.#chain.streamIdleMs) this.#socket.terminate();
+    } else if (
+      waitedMs > this.#chain.connectionIdleMs ||
+      this.#isSpent ||
+      this.#runtime.draining ||
+      this.#slot.current === undefined
+    )
       this.#socket.end();
+  }
+
+  /** Has carried all it may, in time or in requests. */
+  get #isSpent(): boolean {
+    const { connectionMaxMs, requestsPerConnectionMax } = this.#chain;
+    return this.#runtime.sweeper.nowMs - this.#openedMs > connectionMaxMs || this.#requests >= requestsPerConnectionMax;
   }
 }
