@@ -2,24 +2,36 @@
 
 import { HeadAccumulator } from "../wire/accumulate.ts";
 import { ChunkedScanner, type Framing, responseFraming } from "../wire/http1_body.ts";
-import { Head, responseHeadBytesMax, scanResponseHead } from "../wire/http1_head.ts";
+import { Head, releaseHead, responseHeadBytesMax, scanResponseHead } from "../wire/http1_head.ts";
+import { release } from "../wire/release.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import type { Runtime } from "./chain.ts";
-import type { Cluster, ClusterSlot, Endpoint, IdleConnection } from "./cluster.ts";
+import type { ClusterSlot, Endpoint, IdleConnection } from "./cluster.ts";
+import type { Cluster } from "./cluster_config.ts";
 import type { Swept } from "./sweep.ts";
 
 /** The request that currently uses the connection. */
 export interface UpstreamUser {
   readonly isHead: boolean;
+  /** A 2xx opens a tunnel. */
+  readonly isConnect: boolean;
+  /** Trailers are wanted with the body, if that is wanted with its framing. */
+  readonly keepsTrailers: boolean;
   /** Body bytes are wanted without chunk framing. */
   readonly wantsPayload: boolean;
-  /** False: the answer is not wanted (a retry follows); the connection has been given up. */
+  /**
+   * False: the answer is not wanted (a retry follows); the connection has been given up. The head's bytes are gone after the
+   * first bytes of the body: later needs are met by strings.
+   */
   onResponseHead(head: Head, framing: Framing): boolean;
-  onResponseBody(chunk: Buffer, from: number, to: number): void;
+  /** True: all of it has been written or copied, so that the read's memory may be let go. */
+  onResponseBody(chunk: Buffer, from: number, to: number): boolean;
   onResponseEnd(): void;
   /** All of one read has been handed over: what is held back for coalescing goes out now. */
   onResponseFlush(): void;
-  /** 101: the connection is the user's now. */
+  /** An interim answer other than 101. */
+  onInterim(head: Head): void;
+  /** 101, or 2xx to CONNECT: the connection is the user's now. */
   onUpgraded(head: Head, rest: Buffer | undefined): void;
   /** `stale`: reused and closed before the first byte. `midway`: after the head. */
   onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void;
@@ -39,6 +51,8 @@ export function uncountConnection(endpoint: Endpoint, slot: ClusterSlot): void {
   endpoint.waiting.shift()?.onConnectionFree();
 }
 
+/** Interim answers before the final one; a server that sends more has lost its way. */
+const interimMax = 16;
 /** Idle connections kept per endpoint; more are closed when they become idle. */
 const idlePerEndpointMax = 512;
 
@@ -57,6 +71,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   #paused = false;
   #state: "head" | "body" = "head";
   #gotBytes = false;
+  #interims = 0;
   #framing: Framing = "none";
   #remaining = 0;
   #keepAlive = true;
@@ -73,6 +88,13 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.#runtime = runtime;
     socket.data = this;
     runtime.sweeper.add(this);
+  }
+
+  #localAddress = "";
+  /** "ip:port" of our end; looked up once. */
+  get localAddress(): string {
+    if (this.#localAddress === "") this.#localAddress = `${this.socket.localAddress}:${this.socket.localPort}`;
+    return this.#localAddress;
   }
 
   get reused(): boolean {
@@ -96,6 +118,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.#user = user;
     this.#state = "head";
     this.#gotBytes = false;
+    this.#interims = 0;
     this.#keepAlive = true;
   }
 
@@ -130,12 +153,15 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.socket.terminate();
   }
 
-  /** An upgrade takes the socket over; it still counts as this endpoint's connection until `forget`. */
+  /** A tunnel takes the socket over; it still counts as this endpoint's connection until `tunnelClosed`. */
   detach(): OwnedSocket {
     this.#user = undefined;
     this.resume();
-    this.#forget();
+    this.#runtime.sweeper.delete(this);
     return this.socket;
+  }
+  tunnelClosed(): void {
+    this.#forget();
   }
 
   close(): void {
@@ -196,7 +222,11 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
         this.#begin(all, end);
         return;
       }
-      // Interim answers (100, 103) are not forwarded: the proxy has sent its own 100.
+      if (++this.#interims > interimMax) {
+        this.#lose("protocol");
+        return;
+      }
+      this.#user!.onInterim(this.#head);
       from = end;
       if (from === all.length) return;
     }
@@ -205,16 +235,18 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   #begin(chunk: Buffer, end: number): void {
     const user = this.#user!;
     const head = this.#head;
-    if (head.status === 101) {
+    if (head.status === 101 || (user.isConnect && head.status < 300)) {
       user.onUpgraded(head, end < chunk.length ? chunk.subarray(end) : undefined);
       return;
     }
     this.#framing = responseFraming(head, user.isHead);
-    this.#keepAlive = head.keepAlive && this.#framing !== "close";
+    // A 204 that announces a body may well be followed by one (RFC 9112 §6.3).
+    const lies = head.status === 204 && (head.chunked || head.contentLength > 0);
+    this.#keepAlive = head.keepAlive && this.#framing !== "close" && !lies;
     this.#remaining = head.contentLength;
     if (this.#framing === "chunked") {
       this.#chunked ??= new ChunkedScanner();
-      this.#chunked.reset();
+      this.#chunked.reset(user.keepsTrailers);
     }
     this.#state = "body";
     if (!user.onResponseHead(head, this.#framing)) return;
@@ -228,19 +260,33 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     if (this.#framing === "length") {
       const to = Math.min(length, from + this.#remaining);
       this.#remaining -= to - from;
-      user.onResponseBody(chunk, from, to);
+      const done = user.onResponseBody(chunk, from, to);
       if (this.#remaining === 0) this.#end(user, to < length);
+      if (done) this.#letGo(chunk);
     } else if (this.#framing === "chunked") {
       const scanner = this.#chunked!;
-      const to = scanner.scan(chunk, from, length, !user.wantsPayload);
+      const raw = !user.wantsPayload;
+      const to = scanner.scan(chunk, from, length, raw);
       if (to < 0) {
         this.#lose("protocol");
         return;
       }
       const { ranges } = scanner;
-      for (let i = 0; i < ranges.length; i += 2) user.onResponseBody(chunk, ranges[i]!, ranges[i + 1]!);
-      if (scanner.done) this.#end(user, to < length);
-    } else user.onResponseBody(chunk, from, length);
+      let done = true;
+      for (let i = 0; i < ranges.length; i += 2) done = user.onResponseBody(chunk, ranges[i]!, ranges[i + 1]!) && done;
+      if (scanner.done) {
+        if (raw && scanner.keepsTrailers) {
+          const trailers = scanner.takeTrailers();
+          user.onResponseBody(trailers, 0, trailers.length);
+        }
+        this.#end(user, to < length);
+      }
+      if (done) this.#letGo(chunk);
+    } else if (user.onResponseBody(chunk, from, length)) this.#letGo(chunk);
+  }
+  #letGo(chunk: Buffer): void {
+    releaseHead(this.#head);
+    release(chunk);
   }
 
   /** `surplus`: bytes past the answer's end; they belong to nothing. */

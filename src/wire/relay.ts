@@ -1,5 +1,6 @@
 // Joins two sockets byte for byte, both ways, with back-pressure and half-close. Used for TCP, upgrades and CONNECT.
 
+import { release } from "./release.ts";
 import type { OwnedSocket, SocketOwner, SocketWriter } from "./socket.ts";
 
 export interface RelayObserver {
@@ -29,7 +30,9 @@ class RelayEnd implements SocketOwner {
 
   onData(chunk: Buffer): void {
     this.observer.onBytes(this.first, chunk.length);
-    if (!this.other.closed && !this.other.writer.write(chunk, 0, chunk.length, false)) this.socket.pause();
+    if (this.other.closed) return;
+    if (this.other.writer.write(chunk, 0, chunk.length, "read")) release(chunk);
+    else this.socket.pause();
   }
   onDrain(): void {
     if (!this.writer.flush()) return;

@@ -1,6 +1,7 @@
 // One owner per socket: protocol stages replace each other as `socket.data`, the callbacks stay. Writes keep what the kernel did not take.
 
 import type { Socket, SocketHandler } from "bun";
+import { release } from "./release.ts";
 
 /** Whatever currently speaks on a socket. */
 export interface SocketOwner {
@@ -64,6 +65,8 @@ export const nobody: SocketOwner = { onData() {}, onDrain() {}, onEnd() {}, onCl
 export class SocketWriter {
   readonly socket: OwnedSocket;
   #pending: Buffer[] | undefined;
+  /** For each of `#pending`: its memory is ours to let go. */
+  readonly #owned: boolean[] = [];
   #closing = false;
   bytesWritten = 0;
 
@@ -75,8 +78,11 @@ export class SocketWriter {
     return this.#pending !== undefined;
   }
 
-  /** `shared`: the buffer is reused by the caller, so what stays behind is copied. False: wait for `onDrain`. */
-  write(data: Buffer, from: number, to: number, shared: boolean): boolean {
+  /**
+   * What of the bytes stays behind is copied when the buffer is `reused` by the caller, and let go once written when it is a whole
+   * `read` that nobody else keeps a part of. False: wait for `onDrain`; a `read` is the writer's then, otherwise still the caller's.
+   */
+  write(data: Buffer, from: number, to: number, kind: "reused" | "kept" | "read"): boolean {
     if (from >= to) return this.#pending === undefined;
     this.bytesWritten += to - from;
     let at = from;
@@ -88,7 +94,8 @@ export class SocketWriter {
       if (at >= to) return true;
       this.#pending = [];
     }
-    this.#pending.push(shared ? Buffer.from(data.subarray(at, to)) : data.subarray(at, to));
+    this.#pending.push(kind === "reused" ? Buffer.from(data.subarray(at, to)) : data.subarray(at, to));
+    this.#owned.push(kind === "read");
     return false;
   }
 
@@ -105,6 +112,8 @@ export class SocketWriter {
           return false;
         }
         pending.shift();
+        // Several parts of one read may wait in a row; its memory goes with the last.
+        if (this.#owned.shift() && pending[0]?.buffer !== first.buffer) release(first);
       }
       this.#pending = undefined;
     }
