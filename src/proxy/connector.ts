@@ -16,7 +16,7 @@ export interface ConnectorUser {
   readonly priority: RoutePriority;
   /** May come from inside `connect`. */
   onConnected(upstream: UpstreamConnection): void;
-  onConnectFailed(timedOut: boolean): void;
+  onConnectFailed(timedOut: boolean, reason: string): void;
   /** Connections and queue are full. */
   onOverflow(): void;
   /** A connection was handed over out of the event loop's own turn: what is held back can go out. */
@@ -102,7 +102,7 @@ export class Connector implements DialListener {
     this.#slot.counts.connectFailures++;
     uncountConnection(this.#endpoint, this.#slot);
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint.address, reason });
-    this.#user.onConnectFailed(reason === "connection timeout");
+    this.#user.onConnectFailed(reason === "connection timeout", reason);
   }
 
   /** The try is over without a connection. Harmless at any other time. */

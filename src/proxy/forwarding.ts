@@ -253,7 +253,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (this.#endsConnect) this.#tunnel(undefined, upstream, undefined);
     else this.#send(upstream);
   }
-  onConnectFailed(timedOut: boolean): void {
+  onConnectFailed(timedOut: boolean, reason: string): void {
+    this.failure = reason;
     this.#lost("connect-failure", timedOut ? resetReason.timeout : resetReason.connectFailure);
     this.#owner.flush();
   }

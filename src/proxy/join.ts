@@ -1,15 +1,23 @@
-// A relay with an idle limit: what TCP proxying and upgraded connections share.
+// A relay with an idle limit and a greatest duration: what TCP proxying and upgraded connections share.
 
 import { type Relay, relay } from "../wire/relay.ts";
 import type { OwnedSocket, SocketWriter } from "../wire/socket.ts";
 import type { Runtime } from "./chain.ts";
 import type { Swept } from "./sweep.ts";
 
+/**
+ * While the process drains, a session that has been silent for this long is closed: nothing says that it will ever end by itself.
+ * Istio gives its proxies as long to drain (terminationDrainDuration); one that is in use has the whole drain time.
+ */
+const drainIdleMs = 5_000;
+
 export interface JoinObserver {
   /** Closed after this long without a byte in either direction. */
   idleMs: number;
+  /** Closed after this long whatever happens. */
+  durationMaxMs: number;
   onBytes(fromFirst: boolean, count: number): void;
-  onClosed(): void;
+  onClosed(how: "ended" | "idle" | "expired"): void;
 }
 
 export function joinSockets(
@@ -19,24 +27,30 @@ export function joinSockets(
   early: { first?: Buffer | undefined; second?: Buffer | undefined },
   runtime: Runtime,
   observer: JoinObserver,
-): void {
+): Relay {
   const { sweeper } = runtime;
-  let lastActiveMs = sweeper.nowMs;
-  let joined: Relay | undefined;
+  const startedMs = sweeper.nowMs;
+  let lastActiveMs = startedMs;
+  let how: "ended" | "idle" | "expired" = "ended";
   const swept: Swept = {
     onTick(nowMs) {
-      if (nowMs - lastActiveMs > observer.idleMs) joined?.abort();
+      const idleMs = runtime.draining ? Math.min(observer.idleMs, drainIdleMs) : observer.idleMs;
+      if (nowMs - lastActiveMs > idleMs) how = "idle";
+      else if (nowMs - startedMs > observer.durationMaxMs) how = "expired";
+      else return;
+      joined.abort();
     },
   };
   sweeper.add(swept);
-  joined = relay(first, second, writers, early, {
+  const joined = relay(first, second, writers, early, {
     onBytes(fromFirst, count) {
       lastActiveMs = sweeper.nowMs;
       observer.onBytes(fromFirst, count);
     },
     onRelayClosed() {
       sweeper.delete(swept);
-      observer.onClosed();
+      observer.onClosed(how);
     },
   });
+  return joined;
 }

@@ -82,6 +82,8 @@ function passthroughChain(node: XdsNode): ChainSlot {
     networkFilters: [],
     accessLog: undefined,
     idleMs: passthroughIdleMs,
+    maxDurationMs: Number.POSITIVE_INFINITY,
+    connectTriesMax: 1,
     stats: { byPeer: new Map() },
     counts: newDownstreamCounts(),
   };

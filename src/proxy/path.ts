@@ -1,5 +1,20 @@
 // Path normalisation before matching and authorization, so that no two parsers see different paths (RFC 3986 §6.2.2; CVE-2021-31920).
 
+/** Envoy's path_with_escaped_slashes_action. */
+export type EscapedSlashes = "keep" | "reject" | "redirect" | "forward";
+
+const escapedSlash = /%(?:2f|5c)/i;
+
+/** %2F or %5C before the query. */
+export function hasEscapedSlash(pathAndQuery: string): boolean {
+  return escapedSlash.test(pathAndQuery.split("?", 1)[0]!);
+}
+export function unescapeSlashes(pathAndQuery: string): string {
+  const question = pathAndQuery.indexOf("?");
+  const path = question < 0 ? pathAndQuery : pathAndQuery.slice(0, question);
+  return path.replace(/%(?:2f|5c)/gi, "/") + pathAndQuery.slice(path.length);
+}
+
 /** A cheap test that lets ordinary paths through untouched. */
 export function mayNeedNormalising(path: string): boolean {
   return path.includes("%") || path.includes("//") || path.includes("/.") || path.includes("\\");

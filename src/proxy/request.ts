@@ -2,7 +2,15 @@
 
 import { type Head, known } from "../wire/http1_head.ts";
 import type { ConnectionInfo } from "./chain.ts";
-import { mayNeedNormalising, normalisePath } from "./path.ts";
+import { type EscapedSlashes, hasEscapedSlash, mayNeedNormalising, normalisePath, unescapeSlashes } from "./path.ts";
+
+/** What is cut off the Host field before it is matched and forwarded (strip_any_host_port, strip_matching_host_port, strip_trailing_host_dot). */
+export interface HostRules {
+  port: "keep" | "any" | "matching";
+  trailingDot: boolean;
+}
+
+const hostForm = /^[A-Za-z0-9\-._~!$&'()*+,;=%]*(:\d*)?$|^\[[0-9A-Fa-f:.]+\](:\d*)?$/;
 
 export class RequestView {
   head!: Head;
@@ -16,6 +24,10 @@ export class RequestView {
   /** `authority` in lower case without its port. */
   host = "";
   scheme: "http" | "https" = "http";
+  /** CONNECT: `authority` is the target, and there is no path. */
+  isConnect = false;
+  /** The client is to ask for `path` instead. */
+  redirects = false;
   /** True when the Host field must be written anew: absolute-form, rewritten, or none was sent. */
   authorityChanged = false;
   /** The client's connection. */
@@ -35,10 +47,13 @@ export class RequestView {
   }
 
   /** Takes over a scanned head. False when the request must be refused with 400 (RFC 9112 §3.2). */
-  read(head: Head, scheme: "http" | "https"): boolean {
+  read(head: Head, scheme: "http" | "https", slashes: EscapedSlashes = "keep"): boolean {
     this.head = head;
     this.scheme = scheme;
     this.method = head.method();
+    this.redirects = false;
+    this.isConnect = this.method === "CONNECT";
+    if (this.isConnect) return this.#readConnect(head);
     let path = head.target();
     let authority: string | undefined;
     if (head.hostIndex >= 0) authority = head.value(head.hostIndex);
@@ -52,10 +67,18 @@ export class RequestView {
         const absolute = /^https?:\/\/([^/?]+)(\/[^?]*)?(\?.*)?$/i.exec(path);
         if (!absolute) return false;
         authority = absolute[1]!;
-        path = `${absolute[2] ?? "/"}${absolute[3] ?? ""}`;
+        // RFC 9112 §3.2.4: OPTIONS for a whole server.
+        const whole = this.method === "OPTIONS" && absolute[2] === undefined && absolute[3] === undefined;
+        path = whole ? "*" : `${absolute[2] ?? "/"}${absolute[3] ?? ""}`;
         this.pathChanged = true;
         this.authorityChanged = true;
       }
+    }
+    if (slashes !== "keep" && hasEscapedSlash(path)) {
+      if (slashes === "reject") return false;
+      path = unescapeSlashes(path);
+      this.pathChanged = true;
+      this.redirects = slashes === "redirect";
     }
     if (mayNeedNormalising(path)) {
       const normal = normalisePath(path);
@@ -69,11 +92,36 @@ export class RequestView {
     return this.#setAuthority(authority ?? "");
   }
 
+  /** Authority-form (RFC 9112 §3.2.3): the target decides, whatever the Host field says. No path, and never a body. */
+  #readConnect(head: Head): boolean {
+    const target = head.target();
+    if (!/[^:]:\d{1,5}$/.test(target) || head.chunked || head.contentLength > 0) return false;
+    if (head.hostIndex < 0 && head.minor === 1) return false;
+    this.path = "";
+    this.pathChanged = true;
+    this.authorityChanged = true;
+    return this.#setAuthority(target);
+  }
+
+  stripHost(rules: HostRules, localPort: number): void {
+    if (this.isConnect) return;
+    const colon = this.authority.search(/:\d*$/);
+    const port = colon < 0 ? "" : this.authority.slice(colon);
+    let name = colon < 0 ? this.authority : this.authority.slice(0, colon);
+    if (rules.trailingDot && name.endsWith(".")) {
+      name = name.slice(0, -1);
+      this.host = name.toLowerCase();
+    }
+    const strips = rules.port === "any" || (rules.port === "matching" && port === `:${localPort}`);
+    const authority = strips ? name : name + port;
+    if (authority !== this.authority) this.rewriteAuthority(authority);
+  }
+
   #setAuthority(authority: string): boolean {
     this.authority = authority;
     // Keep-alive clients repeat their host: lower-casing and port removal are remembered.
     if (authority !== this.#lastAuthority) {
-      if (!/^[A-Za-z0-9\-._~!$&'()*+,;=%]*(:\d*)?$|^\[[0-9A-Fa-f:.]+\](:\d*)?$/.test(authority)) return false;
+      if (!hostForm.test(authority)) return false;
       this.#lastAuthority = authority;
       this.#lastHost = authority.toLowerCase().replace(/:\d*$/, "");
     }
