@@ -50,6 +50,15 @@ const istio = (fields: Record<string, string | { host: string; name: string; nam
   filterMetadata: { istio: fields },
 });
 
+/** No limits, as Istio says it; Envoy's own defaults let three retries be under way. */
+const unlimited = 4_294_967_295;
+const noLimits = {
+  maxConnections: unlimited,
+  maxPendingRequests: unlimited,
+  maxRequests: unlimited,
+  maxRetries: unlimited,
+};
+
 /** STATIC with these "ip:port", or EDS when there are none. */
 export function cluster(
   name: string,
@@ -61,6 +70,7 @@ export function cluster(
     name,
     clusterDiscoveryType: { case: "type", value: type },
     ...(addresses && { loadAssignment: assignment(name, addresses) }),
+    circuitBreakers: { thresholds: [noLimits] },
     metadata: istio({ services: [{ host: `${name}.test`, name, namespace: "test" }] }),
   };
   return create(ClusterSchema, { ...init, ...more } as typeof init);
