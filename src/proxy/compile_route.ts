@@ -9,6 +9,7 @@ import {
   type RouteAction,
   type RouteMatch,
   type Route as RouteMessage,
+  VirtualHost_TlsRequirementType as TlsRequirementType,
   type VirtualHost as VirtualHostMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
@@ -98,8 +99,14 @@ function compileVirtualHost(
       throw new MeshbedError("ROUTE_INVALID", `${at}: ${cause instanceof Error ? cause.message : cause}`, { cause });
     }
   });
-  return { name: message.name, routes };
+  return { name: message.name, requireTls: requirements[message.requireTls], routes };
 }
+
+const requirements: Record<TlsRequirementType, VirtualHost["requireTls"]> = {
+  [TlsRequirementType.NONE]: undefined,
+  [TlsRequirementType.EXTERNAL_ONLY]: "external",
+  [TlsRequirementType.ALL]: "all",
+};
 
 /** What is around a route; `rules` from the inside out. */
 interface Outer {

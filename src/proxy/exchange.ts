@@ -5,49 +5,55 @@ import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
-import { statusClass } from "./counts.ts";
+import type { ClusterSlot } from "./cluster.ts";
 import type { Downstream } from "./downstream.ts";
-import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
 import type { BodySink, FilterRequest } from "./filter.ts";
 import { trustedAddress } from "./forwarded.ts";
 import { Forwarding, type ForwardingOwner } from "./forwarding.ts";
-import { addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
+import { addHeader, addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
+import type { LocalAnswer, LocalReply } from "./local_reply.ts";
+import { type RecordedRequest, RequestRecord } from "./record.ts";
 import { RequestView } from "./request.ts";
+import { lacksTls, redirectToHttps } from "./require_tls.ts";
 import { ResponseView } from "./response.ts";
-import { findRoute, findVirtualHost, pickTarget, type Route, type WeightedTarget } from "./route.ts";
+import {
+  type ForwardAction,
+  findRoute,
+  findVirtualHost,
+  pickTarget,
+  type Route,
+  type WeightedTarget,
+} from "./route.ts";
+import type { StreamInfo } from "./stream_info.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
-export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
+export class Exchange implements FilterRequest, ForwardingOwner, BodySink, RecordedRequest {
   readonly #runtime: Runtime;
   readonly #down: Downstream;
-  readonly #forwarding: Forwarding;
+  readonly forwarding: Forwarding;
+  readonly #record: RequestRecord;
   readonly request = new RequestView();
   readonly client: ConnectionInfo;
   chain!: HttpChain;
   active = false;
   isHead = false;
   isUpgrade = false;
+  /** Without a byte in either direction for this long, the exchange ends. */
+  idleMs = 0;
   /** Sweeper time of the last byte in either direction. */
   lastActiveMs = 0;
   readonly requestEdits: HeaderEdits = newEdits();
-  readonly #responseEdits: HeaderEdits = newEdits();
+  readonly responseEdits: HeaderEdits = newEdits();
   #head: Head | undefined;
   #hasBody = false;
-  #startMs = 0;
-  #startedAtMs = 0;
-  #headBytes = 0;
-  #bodyBytes = 0;
   requestComplete = false;
   #route: Route | undefined;
   #target: WeightedTarget | undefined;
   #responseStarted = false;
-  #status = 0;
-  #flags = "-";
-  #extraFlags = "";
   #filterChain: HttpChain | undefined;
   #filterIndex = 0;
   #filterTimer: Cancel | undefined;
-  #details = "";
+  #durationTimer: Cancel | undefined;
   #filterState: Map<string, unknown> | undefined;
   #endings: (() => void)[] | undefined;
   /** Made when the first answer meets a response filter. */
@@ -57,7 +63,8 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.#runtime = runtime;
     this.#down = down;
     this.client = down.connection;
-    this.#forwarding = new Forwarding(runtime, this);
+    this.forwarding = new Forwarding(runtime, this);
+    this.#record = new RequestRecord(runtime, this);
   }
 
   get wantsPayload(): boolean {
@@ -72,37 +79,37 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.chain = chain;
     this.active = true;
     chain.counts.requests++;
-    this.#startMs = this.#runtime.clock.monotonicMs();
-    if (chain.accessLog) this.#startedAtMs = this.#runtime.clock.now();
+    this.#record.begin(chain, headBytes, hasBody);
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
-    this.#headBytes = headBytes;
-    this.#bodyBytes = 0;
     this.requestComplete = !hasBody;
     this.#route = undefined;
     this.#target = undefined;
     this.#responseStarted = false;
-    this.#status = 0;
-    this.#flags = "-";
-    this.#extraFlags = "";
     this.#filterChain = undefined;
-    this.#details = "";
     this.#filterState = undefined;
     this.request.reset(this.client);
-    this.#forwarding.reset();
+    this.forwarding.reset();
     clearEdits(this.requestEdits);
-    clearEdits(this.#responseEdits);
+    clearEdits(this.responseEdits);
     this.isHead = false;
+    this.idleMs = chain.streamIdleMs;
     this.#head = head;
     this.#hasBody = hasBody;
   }
 
   start(): void {
     const { request } = this;
-    if (!request.read(this.#head!, this.client.secure ? "https" : "http")) {
+    const { chain } = this;
+    if (!request.read(this.#head!, this.client.secure ? "https" : "http", chain.escapedSlashes)) {
       this.#down.closeAfterAnswer();
-      this.reply(400, "", "DPE");
+      this.reply(400, "", "DPE", "", "path_normalization_failed");
       return;
     }
+    if (request.redirects) {
+      this.reply(307, "", "-", `location: ${request.path}\r\n`, "path_normalization_failed");
+      return;
+    }
+    if (chain.hostRules !== undefined) request.stripHost(chain.hostRules, this.client.localPort);
     this.isHead = request.method === "HEAD";
     this.#match();
   }
@@ -112,17 +119,37 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     const { head } = request;
     this.clearRouteCache();
     prepareRequest(this.requestEdits, request, chain, this.client);
+    this.#limitTime();
     this.isUpgrade = false;
-    if (head.upgrade && !this.#hasBody) {
-      const protocol = head.value(head.upgradeIndex).toLowerCase();
-      this.isUpgrade = chain.upgrades.has(protocol);
+    if (request.isConnect || (head.upgrade && !this.#hasBody)) {
+      const protocol = request.isConnect ? "connect" : head.value(head.upgradeIndex).toLowerCase();
+      this.isUpgrade = this.#forwardAction?.upgrades?.get(protocol) ?? chain.upgrades.has(protocol);
+      // Should it be refused, what follows may be meant for the other protocol: it is never read as a request.
+      if (this.isUpgrade || protocol !== "h2c") this.#down.closeAfterAnswer();
       // Offering h2c may be ignored (RFC 9110 §7.8); any other protocol the client will insist on.
       if (!this.isUpgrade && protocol !== "h2c") {
-        this.reply(403, "", "-");
+        this.reply(403, "", "-", "", "upgrade_failed");
         return;
       }
     }
     this.runFilters(chain, 0);
+  }
+
+  get #forwardAction(): ForwardAction | undefined {
+    const action = this.#route?.action;
+    return action?.kind === "forward" ? action : undefined;
+  }
+  /** As Envoy: the route as it was first matched decides. */
+  #limitTime(): void {
+    const action = this.#forwardAction;
+    this.idleMs = action?.idleTimeoutMs ?? this.chain.streamIdleMs;
+    const maxMs = action?.maxStreamDurationMs ?? this.chain.maxStreamDurationMs;
+    if (maxMs > 0)
+      this.#durationTimer = this.#runtime.clock.after(maxMs, () => {
+        const status = this.requestComplete ? 504 : 408;
+        this.reply(status, "downstream duration timeout", "DT", "", "max_duration_timeout");
+        this.#down.flush();
+      });
   }
 
   // ---- filters: a filter continues, answers, or stops until resume() ----
@@ -138,7 +165,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     }
     this.#filterChain = undefined;
     if (chain === this.chain) this.#decide();
-    else this.#forwarding.open();
+    else this.forwarding.open();
   }
   resume(): void {
     const chain = this.#filterChain;
@@ -153,7 +180,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     });
   }
   get route(): Route | undefined {
-    return this.#filterChain === this.chain ? this.#route : this.#forwarding.neighbourRoute;
+    return this.#filterChain === this.chain ? this.#route : this.forwarding.neighbourRoute;
   }
   settings(name: string): unknown {
     return this.route?.filterSettings.get(name);
@@ -163,12 +190,13 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     const { request, chain } = this;
     const table = chain.routes.current;
     const host = table && findVirtualHost(table, request.host);
-    this.#route = host && findRoute(host, request);
+    const toHttps = host?.requireTls && lacksTls(host.requireTls, request, this.client, this.chain.edge);
+    this.#route = toHttps ? redirectToHttps : host && findRoute(host, request);
   }
   /** As the running filter's chain sees it: for a neighbour's filters we are an authenticated peer at its port. */
   get connection(): ConnectionInfo {
     const { client } = this;
-    const to = this.#forwarding.destination;
+    const to = this.forwarding.destination;
     if (this.#filterChain === this.chain || to === undefined) return client;
     const { host, port } = to.transport;
     const peer = { identity: this.chain.owner.identity, authenticated: true };
@@ -205,58 +233,59 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.#endings.push(callback);
   }
   addResponseHeader(line: string): void {
-    this.#responseEdits.added += line;
+    this.responseEdits.added += line;
   }
   addFlag(flag: string): void {
-    this.#extraFlags = this.#extraFlags === "" ? flag : `${this.#extraFlags},${flag}`;
+    this.#record.addFlag(flag);
   }
 
   #decide(): void {
     const route = this.#route;
     if (route === undefined) {
-      this.reply(404, "", "NR");
+      this.reply(404, "", "NR", "", "route_not_found");
       return;
     }
     const { action } = route;
     if (action.kind === "direct") {
       this.#addResponseRules(route);
-      this.reply(action.status, action.body, "-");
+      this.reply(action.status, action.body, "-", "", "direct_response");
       return;
     }
     if (action.kind === "redirect") {
       this.#addResponseRules(route);
-      this.reply(action.status, "", "-", `location: ${action.location(this.request)}\r\n`);
+      this.reply(action.status, "", "-", `location: ${action.location(this.request)}\r\n`, "direct_response");
       return;
     }
     const target = pickTarget(action, this.#runtime.random);
     this.#target = target;
     const cluster = target?.slot.current;
     if (target === undefined || cluster === undefined) {
-      this.reply(action.clusterNotFoundStatus, "", "NC");
+      this.reply(action.clusterNotFoundStatus, "", "NC", "", "cluster_not_found");
       return;
     }
     const { head } = this.request;
     // Envoy's order: the weighted cluster's rules, then route, virtual host, table; what is said last wins.
-    if (target.headers) addRules(this.requestEdits, target.headers, head);
-    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head);
-    if (action.rewritePath) this.request.rewritePath(action.rewritePath(this.request.path));
+    if (target.headers) addRules(this.requestEdits, target.headers, head, this);
+    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head, this);
+    if (action.rewritePath && !this.request.isConnect) this.request.rewritePath(action.rewritePath(this.request.path));
     const host = target.hostRewrite ?? action.hostRewrite;
     if (host !== undefined) this.request.rewriteAuthority(host);
-    if (head.expectContinue && !this.requestComplete) this.#down.sendContinue();
-    this.#forwarding.start(action, target.slot, cluster);
+    if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
+    this.forwarding.start(action, target.slot, cluster);
   }
 
   // ---- the request's body ----
 
   /** True: nobody needs these bytes any more. */
   onRequestData(chunk: Buffer, from: number, to: number): boolean {
-    this.#bodyBytes += to - from;
+    this.#record.bodyBytes += to - from;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
-    return this.active && this.#forwarding.onRequestData(chunk, from, to);
+    return this.active && this.forwarding.onRequestData(chunk, from, to);
   }
   /** The body's last byte has been given. */
   onRequestEnd(): void {
     this.requestComplete = true;
+    this.#record.requestEnded();
   }
   pauseRequest(): void {
     if (!this.requestComplete) this.#down.pauseRequest();
@@ -270,56 +299,74 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   /** Answers instead of the upstream; with an answer already begun, breaks it off. */
   reply(status: number, body: string, flags: string, headers = "", details = ""): void {
     if (!this.active) return;
-    this.#flags = flags;
-    this.#details = details;
+    this.#record.flags = flags;
+    this.#record.details = details;
     if (this.#responseStarted) {
       this.#finish();
       this.#down.reset();
       return;
     }
-    this.#status = status;
+    this.#record.status = status;
     this.#filterResponse(undefined, "local");
-    this.#down.sendLocal(status, body, headers + this.#responseEdits.added, this.chain);
+    const changed = this.chain.localReply && this.#changeReply(this.chain.localReply, body);
+    const lines = headers + this.responseEdits.added;
+    this.#record.answeredLocally(lines);
+    const text = changed?.body ?? body;
+    this.#record.responseBodyBytes = text.length;
+    this.#down.sendLocal(this.#record.status, text, lines, this.chain, changed?.contentType);
     this.#finish();
     this.#down.end(this.requestComplete);
   }
 
+  #changeReply(localReply: LocalReply, body: string): LocalAnswer {
+    const info = this.streamInfo();
+    info.localReplyBody = body;
+    const answer = localReply(info);
+    this.#record.status = answer.status;
+    for (const addition of answer.add) addHeader(this.responseEdits, addition, undefined, this);
+    return answer;
+  }
+
   onHead(head: Head, framing: Framing): void {
     this.#responseStarted = true;
-    this.#status = head.status;
+    this.#record.status = head.status;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     this.#prepareResponse(head);
     this.#filterResponse(head, framing);
     // A transformed body has no length known beforehand.
     const sent = this.#response?.transform ? "close" : framing;
-    this.#down.sendHead(head, this.#responseEdits, sent, this.chain);
+    this.#record.answered(head, this.responseEdits);
+    this.#down.sendHead(head, this.responseEdits, sent, this.chain);
   }
   /** From the endpoint outwards: a neighbour's filters, then this chain's. */
   #filterResponse(head: Head | undefined, framing: Framing | "local"): void {
     const { responders } = this.chain;
-    const near = this.#forwarding.neighbour?.responders;
+    const near = this.forwarding.neighbour?.responders;
     if (responders.length === 0 && !near?.length) return;
-    this.#response ??= new ResponseView(this.#responseEdits, this);
+    this.#response ??= new ResponseView(this.responseEdits, this);
     if (near) {
-      this.#filterChain = this.#forwarding.neighbour;
-      this.#response.filter(this.#status, head, framing, near, this);
+      this.#filterChain = this.forwarding.neighbour;
+      this.#response.filter(this.#record.status, head, framing, near, this);
     }
     this.#filterChain = this.chain;
-    this.#response.filter(this.#status, head, framing, responders, this);
+    this.#response.filter(this.#record.status, head, framing, responders, this);
     this.#filterChain = undefined;
   }
   #prepareResponse(head: Head): void {
-    prepareResponse(this.#responseEdits, this.chain, this.#forwarding.serviceMs);
-    if (this.#target!.responseHeaders) addRules(this.#responseEdits, this.#target!.responseHeaders, head);
-    for (const rules of this.#route!.responseHeaders) addRules(this.#responseEdits, rules, head);
+    prepareResponse(this.responseEdits, this.chain, this.forwarding.serviceMs);
+    this.#record.responseHead = head;
+    const target = this.#target!.responseHeaders;
+    if (target) addRules(this.responseEdits, target, head, this);
+    for (const rules of this.#route!.responseHeaders) addRules(this.responseEdits, rules, head, this);
   }
   /** For an answer made here: there is no head yet whose fields could be removed. */
   #addResponseRules(route: Route): void {
-    for (const rules of route.responseHeaders) addRules(this.#responseEdits, rules, undefined);
+    for (const rules of route.responseHeaders) addRules(this.responseEdits, rules, undefined, this);
   }
   onBody(chunk: Buffer, from: number, to: number): boolean {
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     const transform = this.#response?.transform;
+    if (transform === undefined) this.#record.responseBodyBytes += to - from;
     return transform === undefined ? this.#down.sendBody(chunk, from, to, "read") : transform.write(chunk, from, to);
   }
   onEnd(): void {
@@ -329,12 +376,13 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   }
   push(chunk: Buffer): boolean {
     if (!this.active) return false;
+    this.#record.responseBodyBytes += chunk.length;
     const room = this.#down.sendBody(chunk, 0, chunk.length, "kept");
     this.#down.flush();
     return room;
   }
   onRoom(): void {
-    if (this.active) this.#forwarding.resumeResponse();
+    if (this.active) this.forwarding.resumeResponse();
   }
   /** The answer's last byte has been given, as it came or by the transform. */
   end(): void {
@@ -349,21 +397,35 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
   onDownstreamDrain(): void {
     if (!this.active) return;
     const transform = this.#response?.transform;
-    if (transform === undefined) this.#forwarding.resumeResponse();
+    if (transform === undefined) this.forwarding.resumeResponse();
     else transform.onDrain();
   }
-  onUpgraded(head: Head, upstream: UpstreamConnection, rest: Buffer | undefined): void {
-    this.#status = 101;
-    this.#prepareResponse(head);
+  onInterim(head: Head): void {
+    this.#down.sendInterim(head);
+  }
+  /** `head` is missing when CONNECT ends here. The request goes on until the tunnel is closed. */
+  onUpgraded(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void {
+    this.#responseStarted = true;
+    this.requestComplete = true;
+    this.#record.status = head?.status ?? 200;
+    if (head !== undefined) this.#prepareResponse(head);
+    this.#filterResponse(head, "none");
+    this.#down.upgrade(head, this.responseEdits, upstream, rest);
+  }
+  onTunnelBytes(fromClient: boolean, count: number): void {
+    if (fromClient) this.#record.bodyBytes += count;
+  }
+  onTunnelClosed(flags: string): void {
+    if (!this.active) return;
+    this.#record.flags = flags;
     this.#finish();
-    this.#down.upgrade(head, this.#responseEdits, upstream, rest);
   }
 
   /** The client has left, or was too slow. */
   abort(flags: string): void {
     if (!this.active) return;
-    this.#flags = flags;
-    this.#forwarding.abort();
+    this.#record.flags = flags;
+    this.forwarding.abort();
     this.#finish();
   }
 
@@ -374,54 +436,38 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink {
     this.#filterChain = undefined;
     this.#filterTimer?.();
     this.#filterTimer = undefined;
+    this.#durationTimer?.();
+    this.#durationTimer = undefined;
     const endings = this.#endings;
     if (endings !== undefined) {
       this.#endings = undefined;
       for (const ending of endings) ending();
     }
-    const forwarding = this.#forwarding;
+    const forwarding = this.forwarding;
     forwarding.finish();
     const response = this.#response;
     if (response?.transform !== undefined) {
       response.transform.abort();
       response.transform = undefined;
     }
-    const durationMs = this.#runtime.clock.monotonicMs() - this.#startMs;
-    const extra = this.#extraFlags;
-    const flags = extra === "" ? this.#flags : this.#flags === "-" ? extra : `${this.#flags},${extra}`;
-    const requestBytes = this.#headBytes + this.#bodyBytes;
-    const { responseBytes } = this.#down;
-    const { metrics } = this.#runtime;
-    const { chain, client } = this;
-    const edge = chain.inbound
-      ? inboundEdge(metrics, chain, client)
-      : outboundEdge(metrics, chain.owner, forwarding.endpoint, this.#target?.slot);
-    edge.request(this.#status, flags, durationMs, requestBytes, responseBytes);
-    chain.counts.ended[statusClass(this.#status)]!++;
-    if (forwarding.neighbour)
-      neighbourEdge(metrics, forwarding.neighbour, forwarding.endpoint!, chain.owner).request(
-        this.#status,
-        flags,
-        durationMs,
-        requestBytes,
-        responseBytes,
-      );
-    chain.accessLog?.log({
-      startedAtMs: this.#startedAtMs,
-      request: this.request,
-      minor: this.request.head.minor,
-      status: this.#status,
-      flags,
-      details: this.#details,
-      metadata: this.request.metadata,
-      requestBodyBytes: this.#bodyBytes,
-      responseBodyBytes: responseBytes,
-      durationMs,
-      upstreamServiceMs: forwarding.serviceMs,
-      upstream: forwarding.endpoint?.address ?? "",
-      cluster: this.#target?.slot.name ?? "",
-      route: this.#route?.name ?? "",
-      connection: client,
-    });
+    this.#record.report();
+  }
+
+  // ---- what the record is about ----
+
+  get matchedRoute(): Route | undefined {
+    return this.#route;
+  }
+  get cluster(): ClusterSlot | undefined {
+    return this.#target?.slot;
+  }
+  get filterStates(): ReadonlyMap<string, unknown> | undefined {
+    return this.#filterState;
+  }
+  get responseBytes(): number {
+    return this.#down.responseBytes;
+  }
+  streamInfo(): StreamInfo {
+    return this.#record.streamInfo();
   }
 }

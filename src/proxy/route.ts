@@ -8,6 +8,7 @@ import type { TextFormat } from "./formatter.ts";
 import type { HashPolicy } from "./hash_policy.ts";
 import type { RequestTest, TextTest } from "./match.ts";
 import type { RequestView } from "./request.ts";
+import type { TlsRequirement } from "./require_tls.ts";
 import type { RetryPolicy } from "./retry.ts";
 
 /** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`, `present`: only when it is missing, or there. */
@@ -99,6 +100,7 @@ export interface Route {
 
 export interface VirtualHost {
   name: string;
+  requireTls: TlsRequirement;
   routes: readonly Route[];
 }
 
