@@ -1,82 +1,140 @@
-// Access log lines in Envoy's default text format on standard output, written in batches.
+// Access logs: Envoy's AccessLog messages compiled to a filter, a line format and a place to write to.
 
-import type { ConnectionInfo } from "./chain.ts";
-import type { RequestView } from "./request.ts";
+import type { Message } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import type { AccessLog as AccessLogMessage } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
+import type { SubstitutionFormatString } from "#gen/xds/envoy/config/core/v3/substitution_format_string_pb.js";
+import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
+import {
+  StderrAccessLogSchema,
+  StdoutAccessLogSchema,
+} from "#gen/xds/envoy/extensions/access_loggers/stream/v3/stream_pb.js";
+import { MeshbedError } from "../kernel/errors.ts";
+import type { Random } from "../kernel/random.ts";
+import { compileLogFilter, type LogFilter } from "./access_log_filter.ts";
+import { unpack } from "./any.ts";
+import { dataText } from "./data_source.ts";
+import { type compileBodyText, compileJson, compileLogText, envoyFormat, type TextFormat } from "./formatter.ts";
+import type { LogSink, LogSinks } from "./log_sinks.ts";
+import { type Needs, noNeeds, type StreamInfo } from "./stream_info.ts";
 
-export interface AccessEntry {
-  startedAtMs: number;
-  request: RequestView;
-  minor: number;
-  status: number;
-  flags: string;
-  /** RESPONSE_CODE_DETAILS; empty: nothing special. */
-  details: string;
-  /** Envoy's dynamic metadata, by filter name. */
-  metadata: ReadonlyMap<string, unknown> | undefined;
-  requestBodyBytes: number;
-  responseBodyBytes: number;
-  durationMs: number;
-  upstreamServiceMs: number | undefined;
-  upstream: string;
-  cluster: string;
-  route: string;
-  connection: ConnectionInfo;
-}
-
+/** What a chain's log or logs want, once a request or connection is over. */
 export interface AccessLog {
-  log(entry: AccessEntry): void;
+  readonly needs: Needs;
+  log(info: StreamInfo): void;
 }
 
-/** Lines waiting for the next turn of the event loop; past this many they are dropped and counted in the next line written. */
-const waitingMax = 10_000;
-
-const quoted = (value: string | undefined): string => `"${(value ?? "-").replace(/["\\\r\n]/g, "?") || "-"}"`;
-
-/** Istio's default format (Envoy's with Istio's additions). */
-function format(entry: AccessEntry): string {
-  const { request, connection: at } = entry;
-  return [
-    `[${new Date(entry.startedAtMs).toISOString()}]`,
-    quoted(`${request.method} ${request.path} HTTP/1.${entry.minor}`),
-    entry.status,
-    entry.flags,
-    "via_upstream - -",
-    entry.requestBodyBytes,
-    entry.responseBodyBytes,
-    Math.round(entry.durationMs),
-    entry.upstreamServiceMs === undefined ? "-" : Math.round(entry.upstreamServiceMs),
-    quoted(request.header("x-forwarded-for")),
-    quoted(request.header("user-agent")),
-    quoted(request.header("x-request-id")),
-    quoted(request.authority),
-    quoted(entry.upstream),
-    entry.cluster || "-",
-    "-",
-    `${at.localAddress}:${at.localPort}`,
-    `${at.remoteAddress}:${at.remotePort}`,
-    at.serverName || "-",
-    entry.route || "-",
-  ].join(" ");
+export interface AccessLogDeps {
+  sinks: LogSinks;
+  random: Random;
 }
 
-export function createAccessLog(write: (text: string) => void): AccessLog {
-  let waiting: string[] = [];
-  let dropped = 0;
+/** Undefined when there is nothing to log. `owner` names the listener in errors. */
+export function compileAccessLogs(
+  messages: readonly AccessLogMessage[],
+  deps: AccessLogDeps,
+  owner: string,
+): AccessLog | undefined {
+  if (messages.length === 0) return undefined;
+  const needs = noNeeds();
+  const logs = messages.map((message) => compileOne(message, deps, needs, owner));
   return {
-    log(entry) {
-      if (waiting.length >= waitingMax) {
-        dropped++;
-        return;
+    needs,
+    log(info) {
+      for (let i = 0; i < logs.length; i++) {
+        const { filter, line, sink } = logs[i]!;
+        if (filter === undefined || filter(info)) sink.write(line(info));
       }
-      waiting.push(format(entry));
-      if (waiting.length > 1) return;
-      setImmediate(() => {
-        const lines = waiting;
-        waiting = [];
-        if (dropped > 0) lines.push(`access log: ${dropped} lines dropped`);
-        dropped = 0;
-        write(`${lines.join("\n")}\n`);
-      });
     },
   };
+}
+
+interface CompiledLog {
+  filter: LogFilter | undefined;
+  line: TextFormat;
+  sink: LogSink;
+}
+
+function compileOne(message: AccessLogMessage, deps: AccessLogDeps, needs: Needs, owner: string): CompiledLog {
+  const at = `${owner}, access log ${message.name}`;
+  const config = message.configType.case === "typedConfig" ? message.configType.value : undefined;
+  if (!config) throw new MeshbedError("ACCESS_LOG_INVALID", `${at}: no typed config`);
+  const { path, line } = target(config, needs, at);
+  const filter = message.filter && compileLogFilter(message.filter, deps.random, needs, at);
+  return { filter, line, sink: deps.sinks.open(path) };
+}
+
+function target(config: Any, needs: Needs, at: string): { path: string; line: TextFormat } {
+  const file = unpack(config, FileAccessLogSchema);
+  if (file) {
+    if (file.path === "") throw new MeshbedError("ACCESS_LOG_INVALID", `${at}: path is empty`);
+    const { accessLogFormat: format } = file;
+    switch (format.case) {
+      case "format":
+        return { path: file.path, line: compileLogText(format.value || envoyFormat, false, needs) };
+      case "jsonFormat":
+      case "typedJsonFormat":
+        return { path: file.path, line: jsonLine(format.value, false, false, needs) };
+      default:
+        return { path: file.path, line: lineFormat(format.value, needs, at) };
+    }
+  }
+  for (const [schema, path] of [
+    [StdoutAccessLogSchema, "/dev/stdout"],
+    [StderrAccessLogSchema, "/dev/stderr"],
+  ] as const) {
+    const stream = unpack(config, schema);
+    if (stream) return { path, line: lineFormat(stream.accessLogFormat.value, needs, at) };
+  }
+  throw new MeshbedError(
+    "ACCESS_LOG_UNSUPPORTED",
+    `${at}: ${config.typeUrl.split("/").at(-1)} is not supported; FileAccessLog, StdoutAccessLog and StderrAccessLog are`,
+  );
+}
+
+const jsonLine = (
+  struct: Parameters<typeof compileJson>[0],
+  omit: boolean,
+  sorted: boolean,
+  needs: Needs,
+): TextFormat => {
+  const format = compileJson(struct, omit, sorted, needs);
+  return (info) => `${format(info)}\n`;
+};
+
+function lineFormat(message: SubstitutionFormatString | undefined, needs: Needs, at: string): TextFormat {
+  if (message === undefined) return compileLogText(envoyFormat, false, needs);
+  return compileFormat(message, needs, at, compileLogText, "\n");
+}
+
+/** Envoy's default text unless the message says otherwise. JSON ends with `jsonEnd`. */
+export function compileFormat(
+  message: SubstitutionFormatString,
+  needs: Needs,
+  at: string,
+  compileText: typeof compileLogText | typeof compileBodyText,
+  jsonEnd: string,
+): TextFormat {
+  refuseFormatters(message.formatters, at);
+  const { format, omitEmptyValues: omit } = message;
+  switch (format.case) {
+    case "textFormat":
+      return compileText(format.value || envoyFormat, omit, needs);
+    case "textFormatSource":
+      return compileText(dataText(format.value, at) || envoyFormat, omit, needs);
+    case "jsonFormat": {
+      const json = compileJson(format.value, omit, message.jsonFormatOptions?.sortProperties ?? false, needs);
+      return jsonEnd === "" ? json : (info) => json(info) + jsonEnd;
+    }
+    default:
+      return compileText(envoyFormat, omit, needs);
+  }
+}
+
+/** Extensions that only add operators known here anyway. */
+const builtIn = ["envoy.formatter.req_without_query", "envoy.formatter.metadata"];
+
+function refuseFormatters(formatters: readonly (Message & { name: string })[], at: string): void {
+  for (const { name } of formatters)
+    if (!builtIn.includes(name)) throw new MeshbedError("FORMAT_INVALID", `${at}: formatter ${name} is not supported`);
 }

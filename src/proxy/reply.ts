@@ -48,6 +48,10 @@ export function upstreamErrorBody(reason: string, retried: boolean): string {
     : `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`;
 }
 
+/** RESPONSE_CODE_DETAILS of a lost upstream, as Envoy writes them. */
+export const resetDetails = (when: "before" | "after", reason: string): string =>
+  `upstream_reset_${when}_response_started{${reason.replaceAll(" ", "_")}}`;
+
 /** The head of a local answer. `headers` are complete lines. */
 /** RFC 9110 §15.3.5, §15.4.5: these have no body. */
 export const isBodiless = (status: number): boolean => status === 204 || status === 304;
@@ -55,10 +59,10 @@ export const isBodiless = (status: number): boolean => status === 204 || status 
 export function localHead(
   status: number,
   body: string,
-  options: { date: string; server: string | undefined; close: boolean; headers: string },
+  options: { date: string; server: string | undefined; close: boolean; headers: string; contentType: string },
 ): string {
   const length = Buffer.byteLength(body);
-  const type = body === "" || isBodiless(status) ? "" : "content-type: text/plain\r\n";
+  const type = body === "" || isBodiless(status) ? "" : `content-type: ${options.contentType}\r\n`;
   const server = options.server === undefined ? "" : `server: ${options.server}\r\n`;
   const close = options.close ? "connection: close\r\n" : "";
   const size = isBodiless(status) ? "" : `content-length: ${length}\r\n`;

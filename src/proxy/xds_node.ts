@@ -9,7 +9,6 @@ import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/
 import type { Cancel } from "../kernel/clock.ts";
 import { type NamedResource, type Subscription, type TypeUrl, typeUrls, type XdsSource } from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
-import type { AccessLog } from "./access_log.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
 import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
 import type { Cluster } from "./cluster_config.ts";
@@ -24,6 +23,7 @@ import {
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
 import { compileRoutes } from "./compile_route.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
+import type { LogSinks } from "./log_sinks.ts";
 import type { RouteTable } from "./route.ts";
 import { SecretStore } from "./secrets.ts";
 import { defaultTlsParams } from "./tls_params.ts";
@@ -49,7 +49,7 @@ interface KnownTable {
 
 export interface XdsNodeDeps {
   runtime: Runtime;
-  accessLog: AccessLog;
+  sinks: LogSinks;
   /** Live listeners have changed. */
   onListeners(): void;
 }
@@ -293,7 +293,7 @@ export class XdsNode {
   }
 
   #compileListener(message: ListenerMessage): KnownListener {
-    const { runtime, accessLog } = this.#deps;
+    const { runtime, sinks } = this.#deps;
     const routeNames = new Set<string>();
     const context: ListenerContext = {
       clock: runtime.clock,
@@ -301,7 +301,7 @@ export class XdsNode {
       runtime,
       owner: this.owner,
       secrets: this.secrets,
-      accessLog,
+      sinks,
       cluster: (name) => this.#cluster(name),
       routes: (name) => {
         routeNames.add(name);

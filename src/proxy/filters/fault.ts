@@ -40,7 +40,7 @@ function compile({ delay, abort, headers }: HTTPFault): Fault {
 
 function abort(fault: Fault, exchange: FilterRequest, deps: FilterDeps): boolean {
   if (fault.abortShare === 0 || deps.random.next() >= fault.abortShare) return false;
-  exchange.reply(fault.abortStatus, "fault filter abort", "FI");
+  exchange.reply(fault.abortStatus, "fault filter abort", "FI", "", "fault_filter_abort");
   return true;
 }
 
