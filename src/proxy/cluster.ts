@@ -126,6 +126,8 @@ export class Endpoint {
   /** Most recently used last. */
   readonly idle: IdleConnection[] = [];
   removed = false;
+  /** As it is reached for single hosts (host_endpoint.ts). */
+  byHost: Map<string, Endpoint> | undefined;
   stats: EdgeStats | undefined;
   /** The inbound chain of this very process behind this address, cached for one registry version. */
   localVersion = -1;
@@ -171,6 +173,7 @@ export class Endpoint {
   retire(): void {
     this.removed = true;
     while (this.idle.length > 0) this.idle.pop()!.close();
+    for (const variant of this.byHost?.values() ?? []) variant.retire();
   }
 }
 

@@ -13,6 +13,7 @@ import type { Cluster, Thresholds } from "./cluster_config.ts";
 import { Connector, type ConnectorUser } from "./connector.ts";
 import { statusClass } from "./counts.ts";
 import { writeRequestHead } from "./headers.ts";
+import { endpointForHost } from "./host_endpoint.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
 import type { RequestView } from "./request.ts";
@@ -202,6 +203,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
         return;
       }
     }
+    if (endpoint.transport.tls?.forHost) this.#toEndpoint = endpointForHost(endpoint, owner.request.authority);
     this.open();
   }
 
