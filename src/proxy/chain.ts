@@ -33,6 +33,8 @@ export interface Runtime {
   isVirtual: (connection: ConnectionInfo) => boolean;
   /** True once the process is told to stop: answers ask their clients to close. */
   draining: boolean;
+  /** Near its end: what is closed at the next tick of the sweeper. */
+  closes: "nothing" | "idle" | "all";
 }
 
 /** The xDS node a chain belongs to, as the data path needs it. */

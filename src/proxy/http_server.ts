@@ -436,7 +436,10 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       return;
     }
     const exchange = this.#exchange;
+    const { closes } = this.#runtime;
     if (exchange.active) {
+      // A broken answer must look broken: the client sees a reset.
+      if (closes === "all") return this.#socket.terminate();
       if (!exchange.requestComplete && nowMs - this.#sinceMs > this.#chain.requestTimeoutMs) {
         exchange.reply(408, "request timeout", "-", "", "request_overall_timeout");
         return;
@@ -461,7 +464,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     } else if (
       waitedMs > this.#chain.connectionIdleMs ||
       this.#isSpent ||
-      this.#runtime.draining ||
+      closes !== "nothing" ||
       this.#slot.current === undefined
     )
       this.#socket.end();

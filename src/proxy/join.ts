@@ -36,7 +36,7 @@ export function joinSockets(
     onTick(nowMs) {
       const idleMs = runtime.draining ? Math.min(observer.idleMs, drainIdleMs) : observer.idleMs;
       if (nowMs - lastActiveMs > idleMs) how = "idle";
-      else if (nowMs - startedMs > observer.durationMaxMs) how = "expired";
+      else if (nowMs - startedMs > observer.durationMaxMs || runtime.closes === "all") how = "expired";
       else return;
       joined.abort();
     },

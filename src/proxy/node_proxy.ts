@@ -151,9 +151,9 @@ export class NodeProxy implements Swept {
     this.#runtime.sweeper.add(this);
   }
 
-  /** Every workload has been told of, and each has its listeners. */
+  /** Every workload has been told of, and each has its listeners; so has the node itself, where it has any. */
   get isReady(): boolean {
-    return this.#known && this.sidecars().every(({ node }) => node.isReady);
+    return this.#known && this.own.isComplete && this.sidecars().every(({ node }) => node.isReady);
   }
   /** By "namespace/pod". */
   sidecars(): { name: string; node: XdsNode }[] {

@@ -8,6 +8,7 @@ import type { AdminView } from "./admin/pages.ts";
 import { startAdmin } from "./admin.ts";
 import type { ConnectionInfo, Runtime } from "./chain.ts";
 import { systemResolve } from "./dns_cluster.ts";
+import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
 import { LogFiles, type LogSinks } from "./log_sinks.ts";
 import { boundSockets, NodeProxy } from "./node_proxy.ts";
@@ -16,9 +17,9 @@ import { Sweeper } from "./sweep.ts";
 import type { AdminSettings, ProxyOptions, RunningProxy } from "./types.ts";
 import { XdsNode } from "./xds_node.ts";
 
-/** Envoy's drain time. */
-const drainMaxMs = 45_000;
-const drainPollMs = 5;
+const warmPollMs = 10;
+/** A certificate that does not exist holds a restart up no longer: the predecessor has not got it either. */
+const certificatesMaxMs = 5_000;
 
 /** What differs between the two roles. */
 interface Role {
@@ -34,7 +35,7 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   socketErrors.report = (error) => log.warn("connection lost", { error: messageOf(error) });
   const sweeper = new Sweeper(clock);
   const metrics = new Metrics();
-  const sockets = new Sockets(log);
+  const sockets = new Sockets(log, options.takesOver);
   const runtime: Runtime = {
     clock,
     random: options.random,
@@ -45,35 +46,42 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     resolve: options.resolve ?? systemResolve,
     isVirtual: (connection) => role.isVirtual(connection),
     draining: false,
+    closes: "nothing",
   };
   const sinks = new LogFiles({ log, metrics, clock });
   const reopenLogs = (): void => sinks.reopen();
   process.on("SIGUSR1", reopenLogs);
   const deps = { runtime, sinks };
   const role: Role = options.role === "node" ? nodeRole(options, sockets, deps) : routerRole(options, sockets, deps);
-  const drain = (): void => {
-    runtime.draining = true;
-    sockets.close();
-    // Idle clients are told at once.
-    sweeper.sweep();
-  };
+  const drain = new Drain(runtime, sockets);
   const listeners = (node: XdsNode) => listenerFacts(node.listeners.values(), sockets);
   const pages = admin && startAdmin(adminView(admin, { options, runtime, role, sockets, listeners, drain }));
+  let closed = false;
+  let stopping: Promise<void> | undefined;
+  const stopPages = () => (stopping ??= pages?.stop());
+  const takeOver = async (): Promise<void> => {
+    const startMs = clock.monotonicMs();
+    const isComplete = () => role.nodes().every(({ node }) => node.isComplete);
+    const isLate = () => clock.monotonicMs() - startMs > certificatesMaxMs;
+    while (!closed && !(role.isReady() && (isComplete() || isLate()))) await clock.sleep(warmPollMs);
+    if (!closed) sockets.release();
+  };
   return {
     adminPort: pages?.port,
     isSettled: () => role.isReady() && role.nodes().every(({ node }) => !node.isWarming),
     listeners: () => role.nodes().flatMap(({ node }) => listeners(node)),
     bindFailures: () => sockets.failures(),
+    serving: options.takesOver ? takeOver() : Promise.resolve(),
+    drain: (times = {}) => drain.drain(times, () => void stopPages()),
     async close() {
-      drain();
-      const deadlineMs = clock.monotonicMs() + drainMaxMs;
-      while (sockets.open > 0 && clock.monotonicMs() < deadlineMs) await clock.sleep(drainPollMs);
+      closed = true;
+      await drain.end();
       role.close();
       xds.close();
       sweeper.close();
       process.off("SIGUSR1", reopenLogs);
       sinks.close();
-      await pages?.stop();
+      await stopPages();
     },
   };
 }
@@ -84,7 +92,7 @@ interface ViewParts {
   role: Role;
   sockets: Sockets;
   listeners(node: XdsNode): ListenerFacts[];
-  drain(): void;
+  drain: Drain;
 }
 
 function adminView(
@@ -102,7 +110,8 @@ function adminView(
     nodes: role.nodes,
     listeners,
     sockets: () => sockets.bound(),
-    drain,
+    // The admin pages themselves stay.
+    drain: () => void drain.drain({}, () => {}),
     setHealthy: (value) => {
       healthy = value;
     },

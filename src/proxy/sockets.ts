@@ -5,6 +5,7 @@ import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { OwnedSocket, SocketOwner } from "../wire/socket.ts";
 import { bindSocket } from "./accept.ts";
+import { steerAway } from "./steer.ts";
 
 export type OnConnection = (socket: OwnedSocket, onClosed: () => void) => void;
 
@@ -33,18 +34,34 @@ export class Sockets {
   /** Could not be bound, and why; said once. */
   readonly #failed = new Map<string, string>();
   #wanted: ReadonlyMap<string, WantedSocket> = new Map();
+  #held: boolean;
   #closed = false;
   /** Connections open now. */
   open = 0;
 
-  constructor(log: Log) {
+  /** `held`: a predecessor still serves, and nothing is bound before `release`. */
+  constructor(log: Log, held = false) {
     this.#log = log;
+    this.#held = held;
+  }
+
+  release(): void {
+    this.#held = false;
+    this.sync(this.#wanted);
+  }
+  /** New connections go to the process that bound the same addresses after us, if there is one. */
+  steerAway(): void {
+    steerAway(
+      [...this.#bound.values()].map(({ listener }) => fileDescriptor(listener)),
+      this.#log,
+    );
   }
 
   /** By "host:port". A socket no longer wanted stops accepting; its connections stay. */
   sync(wanted: ReadonlyMap<string, WantedSocket>): void {
     if (this.#closed) return;
     this.#wanted = wanted;
+    if (this.#held) return;
     for (const [key, { listener }] of this.#bound)
       if (!wanted.has(key)) {
         listener.stop();
@@ -107,3 +124,6 @@ export class Sockets {
     this.#closed = true;
   }
 }
+
+/** Missing from Bun's type declarations. */
+const fileDescriptor = (listener: TCPSocketListener<SocketOwner>): number => (listener as unknown as { fd: number }).fd;

@@ -50,6 +50,8 @@ export interface ProxyOptions {
   xds: XdsConnection;
   /** Port 0 takes any free port; `RunningProxy.adminPort` says which. */
   admin: AdminSettings | undefined;
+  /** Another process serves the same addresses: bind them only when everything is known, so that it can go (see `serving`). */
+  takesOver?: boolean;
   clock: Clock;
   random: Random;
   /** How STRICT_DNS and LOGICAL_DNS clusters find addresses; by default as the system does. */
@@ -71,6 +73,13 @@ export interface AdminSettings {
   };
 }
 
+export interface DrainTimes {
+  /** New connections are still accepted for so long. */
+  acceptMs: number;
+  /** From the start: what is still open then is closed. */
+  drainMs: number;
+}
+
 export interface RunningProxy {
   /** Undefined without an admin server. */
   readonly adminPort: number | undefined;
@@ -80,6 +89,13 @@ export interface RunningProxy {
   listeners(): { name: string; host: string; port: number }[];
   /** Addresses ("host:port") that cannot be listened on, and why; they are tried again. */
   bindFailures(): ReadonlyMap<string, string>;
-  /** Stops accepting, lets requests in flight finish for at most the drain time, then closes everything. */
+  /** Resolves when every listener serves; at once for a proxy that does not take over. */
+  readonly serving: Promise<void>;
+  /**
+   * The graceful end: not ready any more, hands its addresses to a successor if there is one, lets its connections go on until they
+   * end (each is asked to with its next answer) or the time is up. `close` follows; it may also cut this short.
+   */
+  drain(times?: Partial<DrainTimes>): Promise<void>;
+  /** Stops accepting, closes idle connections, gives requests in flight a second, then closes everything. */
   close(): Promise<void>;
 }

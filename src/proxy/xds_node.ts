@@ -84,6 +84,8 @@ export class XdsNode {
   #workload: string | undefined;
   readonly #certified: boolean;
   #cancelWarming: Cancel | undefined;
+  #listed = false;
+  #warmed = false;
 
   /** `certified`: it has an identity of its own, so it asks for the tunnel's certificate from the start. */
   constructor(source: XdsSource, nodeId: string, certified: boolean, deps: XdsNodeDeps) {
@@ -113,9 +115,16 @@ export class XdsNode {
     take(typeUrls.listener, "*", (resources) => this.#onListeners(resources));
   }
 
-  /** At least one listener serves. */
+  /** All of its first configuration serves, or was waited for long enough. What comes later warms beside what serves. */
   get isReady(): boolean {
-    return this.listeners.size > 0;
+    return this.#warmed && this.listeners.size > 0;
+  }
+  /** Told of, and nothing is missing: no cluster's endpoints, no certificate. */
+  get isComplete(): boolean {
+    const secured = [...this.listeners.values()].flatMap((listener) =>
+      chainsOf(listener).flatMap(({ tls }) => tls ?? []),
+    );
+    return this.#warmed && secured.every((tls) => tls.context("") !== undefined);
   }
 
   /** The outbound listener for a destination: the exact address, else the wildcard of its port. */
@@ -262,6 +271,7 @@ export class XdsNode {
       const known = this.#knownListeners.get(name);
       next.set(name, known?.message === message ? known : this.#compileListener(message));
     }
+    this.#listed = true;
     let removed = false;
     for (const [name, known] of this.#knownListeners)
       if (!next.has(name)) {
@@ -345,15 +355,19 @@ export class XdsNode {
 
   /** Brings to life whatever has all it refers to: tables first, then the listeners that use them. */
   #settle(changed = false): void {
-    for (const [name, table] of this.#waitingTables)
-      if (table.clusters.every((slot) => slot.current === undefined || slot.warm)) this.#serveTable(name, table);
+    for (const [name, table] of this.#waitingTables) if (table.clusters.every(isWarm)) this.#serveTable(name, table);
     let served = changed;
     for (const [name, listener] of this.#waitingListeners)
-      if (chainsOf(listener).every(({ chain }) => chain?.kind !== "http" || chain.routes.current !== undefined)) {
+      if (chainsOf(listener).every(({ chain }) => isComplete(chain))) {
         this.#serveListener(name, listener);
         served = true;
       }
     this.#watchWarming();
+    const isWaiting = this.#waitingTables.size + this.#waitingListeners.size > 0;
+    if (!this.#warmed && this.#listed && !isWaiting) {
+      this.#warmed = true;
+      served = true;
+    }
     this.#register();
     if (served) this.#publish();
   }
@@ -372,6 +386,7 @@ export class XdsNode {
     this.#deps.runtime.log.warn("served before everything it refers to arrived", { node: this.nodeId, waiting });
     for (const [name, table] of this.#waitingTables) this.#serveTable(name, table);
     for (const [name, listener] of this.#waitingListeners) this.#serveListener(name, listener);
+    this.#warmed = true;
     this.#register();
     this.#publish();
   }
@@ -427,6 +442,12 @@ function getOrAdd<V>(map: Map<string, V>, key: string, create: () => V): V {
 }
 
 const chainsOf = ({ chains, fallback }: CompiledListener) => (fallback ? [...chains, fallback] : chains);
+
+const isWarm = (slot: ClusterSlot): boolean => slot.current === undefined || slot.warm;
+
+/** What a chain refers to is there: its route table, which waits for its own clusters, or its clusters. */
+const isComplete = (chain: Chain | undefined): boolean =>
+  chain?.kind === "http" ? chain.routes.current !== undefined : (chain?.targets ?? []).every(isWarm);
 
 /** The cluster behind an inbound chain: the workload's own port. */
 const inboundSlot = (chain: Chain | undefined): ClusterSlot | undefined =>
