@@ -1,4 +1,4 @@
-// `meshbed proxy`: the proxy alone, from an Envoy bootstrap file. SIGHUP reloads it, SIGTERM drains; stdout is left to access logs.
+// `meshbed proxy`: the proxy alone, from an Envoy bootstrap file. SIGHUP reloads it, SIGTERM drains, SIGINT stops; stdout is left to access logs.
 
 import { loadConfig, type Standalone, startStandalone } from "../cluster/standalone.ts";
 import type { Level } from "../kernel/log.ts";
@@ -32,13 +32,17 @@ export async function proxy(options: ProxyOptions): Promise<void> {
     console.log(`${paint.green("✓")} ${options.config} is valid: ${summary(config)}`);
     return;
   }
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  const running = await startStandalone(options.config, config, { level: levels[options.logLevel]! }, end);
+  const { promise: ended, resolve: end } = Promise.withResolvers<"drain" | "stop">();
+  const running = await startStandalone(options.config, config, { level: levels[options.logLevel]! }, () =>
+    end("stop"),
+  );
   tell(options.config, config, running);
   onStopSignals(end);
   onReloadSignal(options.config, running);
-  await ended;
-  say("draining: no new connections; a second signal ends at once");
+  if ((await ended) === "drain") {
+    say("draining: no new connections, those there are may end; a second signal ends at once");
+    await running.proxy.drain();
+  }
   await running.proxy.close();
   process.exit(0);
 }
@@ -56,7 +60,7 @@ function tell(file: string, config: StaticConfig, { proxy: running }: Standalone
   if (config.admin) rows.push(["admin", paint.cyan(`http://${config.admin.host}:${running.adminPort}`)]);
   say(`${paint.green("●")} ${file}: ${summary(config)}`);
   for (const line of table(rows)) say(line);
-  say(paint.dim(`  kill -HUP ${process.pid} reloads the file; Ctrl-C drains and stops`));
+  say(paint.dim(`  kill -HUP ${process.pid} reloads the file, kill drains and stops, Ctrl-C stops`));
 }
 
 /** What a client would write before the address. */
@@ -70,7 +74,8 @@ function schemeOf(config: StaticConfig, name: string): string {
   return isHttp ? (isTls ? "https" : "http") : isTls ? "tls" : "tcp";
 }
 
-function onStopSignals(end: () => void): void {
+/** A person at the terminal waits for nobody. */
+function onStopSignals(end: (how: "drain" | "stop") => void): void {
   let asked = false;
   for (const [signal, number] of [
     ["SIGTERM", 15],
@@ -79,7 +84,7 @@ function onStopSignals(end: () => void): void {
     process.on(signal, () => {
       if (asked) process.exit(128 + number);
       asked = true;
-      end();
+      end(signal === "SIGTERM" ? "drain" : "stop");
     });
 }
 

@@ -144,6 +144,7 @@ function scratchNode(): XdsNode {
     resolve: () => Promise.reject(new Error("a check resolves no names")),
     isVirtual: () => true,
     draining: false,
+    closes: "nothing" as const,
   };
   return new XdsNode(inertSource, "check", false, {
     runtime,
