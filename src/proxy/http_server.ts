@@ -7,12 +7,14 @@ import { coalescedBodyBytesMax, type HeaderEdits, newEdits, scratch, writeFields
 import type { Relay } from "../wire/relay.ts";
 import { release } from "../wire/release.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
+import type { AccessLog } from "./access_log.ts";
 import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
 import { joinSockets } from "./join.ts";
 import { isBodiless, localHead } from "./reply.ts";
 import { BodyPace } from "./slow_client.ts";
+import { plainInfo } from "./stream_info.ts";
 import type { Swept } from "./sweep.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
@@ -30,6 +32,13 @@ const statusOf: Record<number, number> = {
   [headError.tooLarge]: 431,
   [headError.version]: 505,
   [headError.notImplemented]: 501,
+};
+
+/** RESPONSE_CODE_DETAILS; all others are errors of the codec. */
+const refusalDetails: Readonly<Record<number, string>> = {
+  408: "request_header_timeout",
+  431: "http1.headers_too_large",
+  505: "low_version",
 };
 
 export class HttpServerConnection implements SocketOwner, Downstream, Swept {
@@ -215,7 +224,16 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.#keepAlive = false;
     this.#bodyDone = true;
     this.sendLocal(status, "", "", this.#chain);
+    if (this.#chain.accessLog) this.#logRefusal(this.#chain.accessLog, status);
     this.#lingerClose();
+  }
+
+  #logRefusal(accessLog: AccessLog, status: number): void {
+    const info = plainInfo("DownstreamEnd", this.#chain.owner, this.connection, this.#runtime.clock.now());
+    info.status = status;
+    info.flags = status === 408 ? "-" : "DPE";
+    info.details = refusalDetails[status] ?? "http1.codec_error";
+    accessLog.log(info);
   }
 
   pauseRequest(): void {

@@ -91,3 +91,46 @@ export function fieldOfLines(lines: string, name: string, before?: string): stri
   }
   return found;
 }
+
+/** Of what was not, or not yet, an HTTP request. */
+export function plainInfo(
+  type: StreamInfo["type"],
+  owner: ChainOwner,
+  connection: ConnectionInfo,
+  startedAtMs: number,
+): StreamInfo {
+  return {
+    type,
+    owner,
+    connection,
+    clientAddress: connection.remoteAddress,
+    request: undefined,
+    requestEdits: undefined,
+    responseHead: undefined,
+    responseEdits: undefined,
+    responseHeaders: undefined,
+    startedAtMs,
+    durationMs: 0,
+    requestEndMs: -1,
+    responseStartMs: -1,
+    status: 0,
+    flags: "-",
+    details: "",
+    terminationDetails: "",
+    failure: "",
+    requestHeadBytes: 0,
+    requestBodyBytes: 0,
+    responseBodyBytes: 0,
+    responseBytes: 0,
+    route: undefined,
+    cluster: undefined,
+    endpoint: undefined,
+    upstreamLocalAddress: "",
+    tries: 0,
+    metadata: undefined,
+    filterState: undefined,
+    traceId: "",
+    traced: false,
+    localReplyBody: "",
+  };
+}

@@ -8,6 +8,7 @@ import { Dial, type DialListener } from "./dial.ts";
 import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
 import { joinSockets } from "./join.ts";
 import { originalDestination } from "./original_dst.ts";
+import { plainInfo, type StreamInfo } from "./stream_info.ts";
 import type { EdgeStats } from "./telemetry.ts";
 
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
@@ -27,6 +28,9 @@ export class TcpSession implements SocketOwner, DialListener {
   #tries = 0;
   #failed: Endpoint[] = [];
   #closed = false;
+  /** Set when the chain has an access log: written when the connection is over. */
+  readonly #info: StreamInfo | undefined;
+  readonly #startMs: number;
 
   constructor(
     socket: OwnedSocket,
@@ -43,6 +47,8 @@ export class TcpSession implements SocketOwner, DialListener {
     this.#early = early;
     this.#onClosed = onClosed;
     this.#writer = new SocketWriter(socket);
+    this.#startMs = runtime.clock.monotonicMs();
+    if (chain.accessLog) this.#info = plainInfo("TcpConnectionEnd", chain.owner, connection, runtime.clock.now());
     socket.data = this;
     socket.pause();
     const index = pickWeighted(chain.weights, chain.totalWeight, runtime.random);
@@ -54,7 +60,7 @@ export class TcpSession implements SocketOwner, DialListener {
     const slot = this.#slot;
     const cluster = slot?.current;
     if (!slot || !cluster || slot.connectionsActive >= cluster.thresholds.connectionsMax) {
-      this.#giveUp();
+      this.#giveUp(slot && cluster ? "UO" : "NC");
       return;
     }
     const endpoint =
@@ -62,7 +68,7 @@ export class TcpSession implements SocketOwner, DialListener {
         ? originalDestination(slot, this.#connection, this.#runtime)
         : pick(slot, this.#runtime.random, this.#failed);
     if (!endpoint) {
-      this.#giveUp();
+      this.#giveUp(this.#tries > 0 ? "UF,URX" : "UH");
       return;
     }
     this.#tries++;
@@ -77,7 +83,7 @@ export class TcpSession implements SocketOwner, DialListener {
         const { host, port } = own?.transport ?? endpoint.transport;
         const seen = { ...this.#connection, localAddress: host, localPort: port, peer, secure: true };
         if (!own || neighbour.networkFilters.some((filter) => filter.onConnection(seen) === "close")) {
-          this.#giveUp();
+          this.#giveUp(own ? "UAEX" : "UH");
           return;
         }
         this.#edges.push(neighbourEdge(this.#runtime.metrics, neighbour, endpoint, this.#chain.owner));
@@ -112,8 +118,12 @@ export class TcpSession implements SocketOwner, DialListener {
       endpoint.connections--;
       slot.connectionsActive--;
       for (const { closed } of series) closed.value++;
+      if (this.#info) this.#log(this.#info);
       this.#onClosed();
     };
+    const info = this.#info;
+    if (info && this.#chain.accessLog!.needs.upstreamLocalAddress)
+      info.upstreamLocalAddress = `${socket.localAddress}:${socket.localPort}`;
     const writers = { first: this.#writer, second: new SocketWriter(socket) };
     joinSockets(this.#socket, socket, writers, { first: this.#early, second: rest }, this.#runtime, {
       idleMs: this.#chain.idleMs,
@@ -123,6 +133,9 @@ export class TcpSession implements SocketOwner, DialListener {
           if (fromClient) one.receivedBytes.value += count;
           else one.sentBytes.value += count;
         }
+        if (info === undefined) return;
+        if (fromClient) info.requestBodyBytes += count;
+        else info.responseBodyBytes += count;
       },
       onClosed,
     });
@@ -135,13 +148,15 @@ export class TcpSession implements SocketOwner, DialListener {
     this.#endpoint!.outlier?.local(reason === "connection timeout" ? "timeout" : "connect-failed");
     this.#slot!.counts.connectFailures++;
     this.#runtime.log.debug("connect failed", { endpoint: this.#endpoint!.address, reason });
+    if (this.#info) this.#info.failure = reason;
     this.#failed.push(this.#endpoint!);
     if (this.#tries >= this.#chain.connectTriesMax || this.#slot?.current?.balancing.policy === "ORIGINAL_DST")
-      this.#giveUp();
+      this.#giveUp("UF,URX");
     else this.#try();
   }
 
-  #giveUp(): void {
+  #giveUp(flags: string): void {
+    if (this.#info) this.#info.flags = flags;
     this.#close();
     this.#socket.terminate();
   }
@@ -156,11 +171,21 @@ export class TcpSession implements SocketOwner, DialListener {
   }
   onClose(): void {
     this.#dial?.abort();
+    if (this.#info) this.#info.flags = "DC";
     this.#close();
   }
   #close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    if (this.#info) this.#log(this.#info);
     this.#onClosed();
+  }
+  #log(info: StreamInfo): void {
+    info.durationMs = this.#runtime.clock.monotonicMs() - this.#startMs;
+    info.cluster = this.#slot;
+    info.endpoint = this.#endpoint;
+    info.tries = this.#tries;
+    info.responseBytes = info.responseBodyBytes;
+    this.#chain.accessLog!.log(info);
   }
 }
