@@ -99,6 +99,24 @@ function addOthers(program: Command): void {
     .addOption(stateOption())
     .action(async (options) => (await import("./status.ts")).status(resolve(options.state)));
   program
+    .command("restart")
+    .description("replace node proxies by new processes while traffic flows (hot restart)")
+    .argument(
+      "[component...]",
+      "proxy-<node>, as in `meshbed logs`; every node's proxy, one after another, when absent",
+    )
+    .addOption(stateOption())
+    .addHelpText(
+      "after",
+      `
+A new process starts beside the old one, gets its configuration and certificates, and only then listens. New connections go to
+it from that moment; the old process lets those it has go on, each until its next answer, and ends after 45 seconds at the latest.
+No request fails. If the new process does not come up, the old one goes on.
+
+A gateway is a pod:  kubectl -n istio-system rollout restart deployment <gateway>`,
+    )
+    .action(async (components, options) => (await import("./restart.ts")).restart(resolve(options.state), components));
+  program
     .command("logs")
     .description("what meshbed's own processes say (for a pod's log: kubectl logs)")
     .argument("[component]", "sandbox, control-plane, kubelet-<node> or proxy-<node>; all when absent")

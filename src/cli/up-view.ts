@@ -70,6 +70,8 @@ export class UpView {
         return this.#terminal.line(
           `  ${paint.yellow("!")} ${event.component} ended (${event.reason}); ${event.afterMs > 0 ? `restarting in ${formatMs(event.afterMs)}` : "restarted"}`,
         );
+      case "serving":
+        return;
       case "failed":
         this.#terminal.line(`  ${paint.red("✗")} ${event.message}`);
         if (event.fix !== undefined) this.#terminal.line(`    ${paint.dim("fix:")} ${event.fix}`);

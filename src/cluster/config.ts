@@ -72,6 +72,9 @@ export const statePaths = (stateDir: string) => ({
 /** Relative to the state folder, whose path may be too long for a socket address (108 bytes). */
 export const relaySocket = (name: "http" | "https" | "api"): string => join("run", `${name}.sock`);
 
+/** Where the process inside takes orders; relative for the same reason. */
+export const controlSocket = join("run", "control.sock");
+
 export const logFile = (config: ClusterConfig, component: string): string =>
   join(statePaths(config.stateDir).logs, `${component}.log`);
 

@@ -22,6 +22,8 @@ export type ClusterEvent =
     }
   /** The gateway (or, without one, every pod) answers; the testbed is up. */
   | { type: "reached"; url: string }
+  /** From a process that takes over from another one: that one may go. */
+  | { type: "serving" }
   | { type: "restarted"; component: string; reason: string; afterMs: number }
   | { type: "failed"; message: string; fix?: string };
 

@@ -8,19 +8,31 @@ import { MeshbedError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import { systemRandom } from "../kernel/random.ts";
 import { startProxy } from "../proxy/proxy.ts";
+import type { DrainTimes } from "../proxy/types.ts";
 import { connectAds } from "../xds/client.ts";
 import { type ClusterConfig, clusterDomain, masterOf, type NodeConfig, nodeOf, statePaths } from "./config.ts";
+import { emitEvent } from "./events.ts";
+import type { EndOfLife } from "./inner.ts";
 import { readKeyPair } from "./pki.ts";
 
 const clock = realClock;
 const random = systemRandom;
 
+interface Identity {
+  role: "node" | "router";
+  nodeId: string;
+  ip: string;
+  adminPort: number;
+  takesOver?: boolean;
+  drain?: Partial<DrainTimes>;
+}
+
 async function runProxy(
   config: ClusterConfig,
   node: NodeConfig,
-  identity: { role: "node" | "router"; nodeId: string; ip: string; adminPort: number },
+  identity: Identity,
   log: Log,
-  signal: AbortSignal,
+  end: EndOfLife,
 ): Promise<void> {
   const { pki } = statePaths(config.stateDir);
   const { certPem, keyPem } = readKeyPair(pki, `node-${node.name}`);
@@ -31,7 +43,7 @@ async function runProxy(
     clock,
     random,
   });
-  const { role, nodeId, ip, adminPort } = identity;
+  const { role, nodeId, ip, adminPort, takesOver = false } = identity;
   const bindMode = { nodeIp: ip, mode: config.isolation.mode };
   const proxy = await startProxy({
     role,
@@ -39,22 +51,37 @@ async function runProxy(
     bindMode,
     xds,
     admin: { host: ip, port: adminPort },
+    takesOver,
     clock,
     random,
     log,
   });
-  await aborted(signal);
+  if (takesOver) void proxy.serving.then(() => emitEvent({ type: "serving" }));
+  await aborted(end.asked);
+  if (!end.now.aborted) await Promise.race([proxy.drain(identity.drain), aborted(end.now)]);
   await proxy.close();
 }
 
-export function runNodeProxy(config: ClusterConfig, name: string, log: Log, signal: AbortSignal): Promise<void> {
+/** `takesOver`: another process of this node's proxy serves, and goes when this one does. */
+export function runNodeProxy(
+  config: ClusterConfig,
+  name: string,
+  takesOver: boolean,
+  log: Log,
+  end: EndOfLife,
+): Promise<void> {
   const node = nodeOf(config, name);
   const nodeId = `node~${node.ip}~${node.name}~${clusterDomain}`;
-  return runProxy(config, node, { role: "node", nodeId, ip: node.ip, adminPort: node.adminPort }, log, signal);
+  return runProxy(config, node, { role: "node", nodeId, ip: node.ip, adminPort: node.adminPort, takesOver }, log, end);
 }
 
+/** Clients find the other gateways within this time once the pod's end is known. */
+const gatewayAcceptMs = 1_000;
+/** As Istio's agent: TERMINATION_DRAIN_DURATION_SECONDS, 5 when it is not set. */
+const terminationDrainS = 5;
+
 /** A gateway pod: what Istio's injection puts into the environment says which pod it is. */
-export function runGateway(config: ClusterConfig, log: Log, signal: AbortSignal): Promise<void> {
+export function runGateway(config: ClusterConfig, log: Log, end: EndOfLife): Promise<void> {
   const variable = (name: string): string => {
     const value = process.env[name];
     if (!value)
@@ -67,11 +94,13 @@ export function runGateway(config: ClusterConfig, log: Log, signal: AbortSignal)
   const nodeId = `router~${ip}~${pod}.${namespace}~${namespace}.svc.${clusterDomain}`;
   // Istio's health port of gateways; in `ports` mode every process shares one address, so any free one.
   const adminPort = config.isolation.mode === "namespaces" ? 15021 : 0;
+  const drainS = Number(process.env["TERMINATION_DRAIN_DURATION_SECONDS"] ?? terminationDrainS);
+  const drain = { acceptMs: gatewayAcceptMs, drainMs: (Number.isFinite(drainS) ? drainS : terminationDrainS) * 1_000 };
   return runProxy(
     config,
     nodeOf(config, variable("NODE_NAME")),
-    { role: "router", nodeId, ip, adminPort },
+    { role: "router", nodeId, ip, adminPort, drain },
     log,
-    signal,
+    end,
   );
 }

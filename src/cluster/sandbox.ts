@@ -7,6 +7,7 @@ import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import { Children } from "./children.ts";
 import { type ClusterConfig, kubeletRestartMs, mainCommand, masterOf, type NodeConfig, relaySocket } from "./config.ts";
+import { serveOrders } from "./control.ts";
 import { type ClusterEvent, emitEvent } from "./events.ts";
 import { startRelay, type Target } from "./relay.ts";
 
@@ -84,7 +85,12 @@ function startAll(config: ClusterConfig, topology: Topology | undefined, childre
         argv: on(node, "kubelet", node.name),
         restartMs: kubeletRestartMs,
       });
-      children.start({ name: `proxy-${node.name}`, argv: on(node, "node-proxy", node.name), restartMs: 0 });
+      children.start({
+        name: `proxy-${node.name}`,
+        argv: on(node, "node-proxy", node.name),
+        takeOverArgv: on(node, "node-proxy", node.name, "take-over"),
+        restartMs: 0,
+      });
     }
   };
 }
@@ -100,6 +106,7 @@ export async function runSandbox(config: ClusterConfig, signal: AbortSignal): Pr
   });
   const startNodes = startAll(config, topology, children);
   relayToHost(config, targets);
+  serveOrders(children);
   await aborted(signal);
   await children.stop();
 }
