@@ -1,7 +1,7 @@
 // Gets one try its connection: a kept one, a new one, or a place in the queue for the next that is free.
 
 import type { OwnedSocket } from "../wire/socket.ts";
-import { type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
+import { admitsPending, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
 import type { Runtime } from "./chain.ts";
 import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
 import type { Cluster } from "./cluster_config.ts";
@@ -51,12 +51,12 @@ export class Connector implements DialListener {
     this.#slot = slot;
     this.#cluster = cluster;
     const { priority } = this.#user;
-    const { connectionsMax, pendingRequestsMax } = priority === "high" ? cluster.highThresholds : cluster.thresholds;
+    const thresholds = priority === "high" ? cluster.highThresholds : cluster.thresholds;
     // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
-    if (slot.connectionsActive >= connectionsMax && endpoint.connections > 0) {
+    if (slot.connectionsActive >= thresholds.connectionsMax && endpoint.connections > 0) {
       const usage = usageOf(slot, priority);
-      if (usage.pendingActive >= pendingRequestsMax) this.#user.onOverflow();
-      else this.#wait(usage);
+      if (admitsPending(thresholds, usage)) this.#wait(usage);
+      else this.#user.onOverflow();
       return;
     }
     const { transport } = endpoint;

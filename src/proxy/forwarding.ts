@@ -5,7 +5,7 @@ import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
 import { pick } from "./balance.ts";
-import { type RoutePriority, retriesMax, usageOf } from "./balancing/circuit_breaker.ts";
+import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import { setClientCert } from "./client_cert.ts";
 import type { ClusterSlot, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
@@ -173,7 +173,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const owner = this.#owner;
     this.#tries++;
     this.#sent = false;
-    if (this.#usage.requestsActive >= this.#thresholds.requestsMax) {
+    if (!admitsRequest(this.#thresholds, this.#usage)) {
       this.onOverflow();
       return;
     }
@@ -465,7 +465,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const retry = this.#action!.retry!;
     if (this.#tries > retry.retriesMax || !this.#replayable || !appliesTo(retry, this.#owner.request)) return false;
     this.#endRetry();
-    return this.#usage.retriesActive < retriesMax(this.#thresholds, this.#usage);
+    return admitsRetry(this.#thresholds, this.#usage);
   }
 
   /** Another try after the back-off, avoiding this host. */

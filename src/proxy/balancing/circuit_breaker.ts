@@ -14,6 +14,13 @@ export function retriesMax({ retryBudget, retriesMax }: Thresholds, { requestsAc
   return Math.max(retryBudget.concurrencyMin, Math.floor((retryBudget.percent / 100) * requestsActive));
 }
 
+export const admitsRequest = ({ requestsMax }: Thresholds, { requestsActive }: Usage): boolean =>
+  requestsActive < requestsMax;
+export const admitsPending = ({ pendingRequestsMax }: Thresholds, { pendingActive }: Usage): boolean =>
+  pendingActive < pendingRequestsMax;
+export const admitsRetry = (thresholds: Thresholds, usage: Usage): boolean =>
+  usage.retriesActive < retriesMax(thresholds, usage);
+
 export interface BreakerState {
   /** Nothing more is admitted: Envoy's gauges cx_open, rq_pending_open, rq_open, rq_retry_open. */
   open: { cx: boolean; rq_pending: boolean; rq: boolean; rq_retry: boolean };

@@ -1,7 +1,11 @@
 // Makes cluster slots of plain endpoints for the tests of balancing.
 
+import { create } from "@bufbuild/protobuf";
+import { OutlierDetectionSchema } from "#gen/xds/envoy/config/cluster/v3/outlier_detection_pb.js";
 import { ClusterSlot, Endpoint, type Placement, unknownWorkload } from "../cluster.ts";
 import { type Cluster, clusterDefaults } from "../cluster_config.ts";
+import { compileOutlier } from "../compile_resilience.ts";
+import type { OutlierConfig } from "./outlier.ts";
 
 /** The n-th endpoint has address "n". */
 export function endpointsOf(placements: readonly Partial<Placement>[]): Endpoint[] {
@@ -37,3 +41,6 @@ export const leastRequest = {
   fullScan: false,
   activeRequestBias: 1,
 } as const;
+
+/** Envoy's defaults. */
+export const outlierDefaults: OutlierConfig = compileOutlier(create(OutlierDetectionSchema), "c");
