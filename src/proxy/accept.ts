@@ -111,7 +111,8 @@ export class Acceptance implements SocketOwner, Swept {
       tls: {
         secureContext,
         requestCert: tls.requestCert,
-        rejectUnauthorized: tls.requireCert,
+        // A certificate the library does not like may still be one we know (by its hash): the judgement is ours.
+        rejectUnauthorized: false,
         ...(tls.alpn.length > 0 && { ALPNProtocols: tls.alpn }),
       },
     };
