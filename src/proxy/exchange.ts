@@ -9,7 +9,9 @@ import type { ClusterSlot } from "./cluster.ts";
 import type { Downstream } from "./downstream.ts";
 import type { BodySink, FilterRequest } from "./filter.ts";
 import { trustedAddress } from "./forwarded.ts";
-import { Forwarding, type ForwardingOwner } from "./forwarding.ts";
+import { Forwarding } from "./forwarding.ts";
+import type { ForwardingOwner } from "./forwarding_owner.ts";
+import { answerFields } from "./header_policy.ts";
 import { addHeader, addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";
@@ -117,8 +119,8 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
   #match(): void {
     const { request, chain } = this;
     const { head } = request;
-    this.clearRouteCache();
     prepareRequest(this.requestEdits, request, chain, this.client);
+    this.clearRouteCache();
     this.#limitTime();
     this.isUpgrade = false;
     if (request.isConnect || (head.upgrade && !this.#hasBody)) {
@@ -267,11 +269,18 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     // Envoy's order: the weighted cluster's rules, then route, virtual host, table; what is said last wins.
     if (target.headers) addRules(this.requestEdits, target.headers, head, this);
     for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head, this);
-    if (action.rewritePath && !this.request.isConnect) this.request.rewritePath(action.rewritePath(this.request.path));
+    if (action.rewritePath && !this.request.isConnect) this.#rewritePath(action.rewritePath(this.request.path));
     const host = target.hostRewrite ?? action.hostRewrite;
     if (host !== undefined) this.request.rewriteAuthority(host);
     if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
     this.forwarding.start(action, target.slot, cluster);
+  }
+
+  #rewritePath(path: string): void {
+    const { request } = this;
+    if (path === request.path) return;
+    if (!this.chain.policy.suppressEnvoy) setHeader(this.requestEdits, "x-envoy-original-path", request.path);
+    request.rewritePath(path);
   }
 
   // ---- the request's body ----
@@ -308,7 +317,9 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     }
     this.#record.status = status;
     this.#filterResponse(undefined, "local");
-    const changed = this.chain.localReply && this.#changeReply(this.chain.localReply, body);
+    const { policy, localReply } = this.chain;
+    if (policy.addsToAnswers) answerFields(this.responseEdits, this.request, this.requestEdits, policy, undefined);
+    const changed = localReply && this.#changeReply(localReply, body);
     const lines = headers + this.responseEdits.added;
     this.#record.answeredLocally(lines);
     const text = changed?.body ?? body;
@@ -353,7 +364,8 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     this.#filterChain = undefined;
   }
   #prepareResponse(head: Head): void {
-    prepareResponse(this.responseEdits, this.chain, this.forwarding.serviceMs);
+    const { chain, request, requestEdits, responseEdits } = this;
+    prepareResponse(responseEdits, head, chain, request, requestEdits, this.forwarding.serviceMs);
     this.#record.responseHead = head;
     const target = this.#target!.responseHeaders;
     if (target) addRules(this.responseEdits, target, head, this);

@@ -3,51 +3,23 @@
 import type { Cancel } from "../kernel/clock.ts";
 import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
-import { coalescedBodyBytesMax, type HeaderEdits, scratch } from "../wire/http1_write.ts";
+import { coalescedBodyBytesMax, scratch } from "../wire/http1_write.ts";
 import { pick } from "./balance.ts";
 import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
-import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
+import type { HttpChain, Runtime } from "./chain.ts";
 import { setClientCert } from "./client_cert.ts";
 import type { ClusterSlot, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
 import type { Cluster, Thresholds } from "./cluster_config.ts";
 import { Connector, type ConnectorUser } from "./connector.ts";
 import { statusClass } from "./counts.ts";
+import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { writeRequestHead } from "./headers.ts";
 import { endpointForHost } from "./host_endpoint.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
-import type { RequestView } from "./request.ts";
 import { appliesTo, backoffMs, type Failure, mayRepeat, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
 import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
-
-/** The request this forwards. */
-export interface ForwardingOwner {
-  readonly request: RequestView;
-  readonly requestEdits: HeaderEdits;
-  /** The client's connection. */
-  readonly client: ConnectionInfo;
-  readonly chain: HttpChain;
-  readonly isHead: boolean;
-  readonly isUpgrade: boolean;
-  readonly requestComplete: boolean;
-  /** Body bytes of the answer are wanted without chunk framing. */
-  readonly wantsPayload: boolean;
-  /** Runs a neighbour's filters, then calls `open`. */
-  runFilters(chain: HttpChain, from: number): void;
-  reply(status: number, body: string, flags: string, headers?: string, details?: string): void;
-  /** A complete header line for the answer. */
-  addResponseHeader(line: string): void;
-  onHead(head: Head, framing: Framing): void;
-  onBody(chunk: Buffer, from: number, to: number): boolean;
-  onEnd(): void;
-  flush(): void;
-  /** An interim answer (1xx), at most one per request. */
-  onInterim(head: Head): void;
-  onUpgraded(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void;
-  pauseRequest(): void;
-  resumeRequest(): void;
-}
 
 /** Body bytes kept for a retry; with more, the request is not tried again. */
 const replayBytesMax = 64 * 1024;
