@@ -14,19 +14,20 @@ import {
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
+import type { Random } from "../kernel/random.ts";
 import { durationMs } from "./any.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileHeaderRules } from "./compile_headers.ts";
+import { compileMatch } from "./compile_match.ts";
 import { dataText } from "./data_source.ts";
 import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
 import { compileHashPolicy } from "./hash_policy.ts";
-import { compileHeader, compileQuery, compileRe2, compileRegex, type RequestTest } from "./match.ts";
+import { compileHeader, compileRe2 } from "./match.ts";
 import { parseRetryOn, type RetryPolicy } from "./retry.ts";
 import type {
   DirectAction,
   ForwardAction,
   HeaderRules,
-  PathTest,
   RedirectAction,
   Route,
   RouteTable,
@@ -36,12 +37,14 @@ import type {
 
 /** What a table needs of its node: slots by cluster name. */
 export interface RouteContext {
+  random: Random;
   slot(clusterName: string): ClusterSlot;
 }
 
 export function compileRoutes(message: RouteConfiguration, context: RouteContext): RouteTable {
   const used = new Map<string, ClusterSlot>();
   const tracking: RouteContext = {
+    ...context,
     slot(name) {
       const slot = context.slot(name);
       used.set(name, slot);
@@ -133,8 +136,7 @@ function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext
   );
   return {
     name: message.name,
-    path: compilePath(match),
-    tests: compileTests(match),
+    ...compileMatch(match, context.random),
     action: compileAction(message, match, host, context),
     requestHeaders: levels.map(({ request }) => request).filter((rules) => rules !== undefined),
     responseHeaders: levels.map(({ response }) => response).filter((rules) => rules !== undefined),
@@ -142,35 +144,6 @@ function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext
     filtersOff: off,
     cors: compileCorsFields(host.cors, message.action.case === "route" ? message.action.value.cors : undefined),
   };
-}
-
-function compilePath(match: RouteMatch): PathTest {
-  const specifier = match.pathSpecifier;
-  const ignoreCase = match.caseSensitive === false;
-  const fold = (text: string): string => (ignoreCase ? text.toLowerCase() : text);
-  switch (specifier.case) {
-    case "prefix":
-      return { kind: "prefix", value: fold(specifier.value), ignoreCase };
-    case "path":
-      return { kind: "path", value: fold(specifier.value), ignoreCase };
-    case "pathSeparatedPrefix":
-      return { kind: "segments", value: fold(specifier.value), ignoreCase };
-    case "safeRegex":
-      return { kind: "regex", test: compileRegex(ignoreCase ? `(?i)${specifier.value.regex}` : specifier.value.regex) };
-    case "connectMatcher":
-      return { kind: "connect" };
-    default:
-      throw new MeshbedError("ROUTE_INVALID", `path match "${specifier.case ?? "empty"}" is not supported`);
-  }
-}
-
-function compileTests(match: RouteMatch): RequestTest[] {
-  if (match.runtimeFraction || match.grpc || match.tlsContext || match.dynamicMetadata.length > 0)
-    throw new MeshbedError(
-      "ROUTE_INVALID",
-      "runtime fraction, gRPC, TLS context and metadata matches are not supported",
-    );
-  return [...match.headers.map(compileHeader), ...match.queryParameters.map(compileQuery)];
 }
 
 function compileAction(

@@ -82,10 +82,14 @@ export interface DirectAction {
   body: string;
 }
 
-export interface Route {
-  name: string;
+/** All of it must hold. */
+export interface Match {
   path: PathTest;
   tests: readonly RequestTest[];
+}
+
+export interface Route extends Match {
+  name: string;
   action: ForwardAction | RedirectAction | DirectAction;
   /** In the order they apply: route, virtual host, table. */
   requestHeaders: readonly HeaderRules[];
@@ -134,9 +138,8 @@ export function findRoute(virtualHost: VirtualHost, request: RequestView): Route
   return undefined;
 }
 
-function matches(route: Route, request: RequestView): boolean {
-  if (!pathMatches(route.path, request)) return false;
-  const { tests } = route;
+export function matches({ path, tests }: Match, request: RequestView): boolean {
+  if (!pathMatches(path, request)) return false;
   for (let i = 0; i < tests.length; i++) if (!tests[i]!(request)) return false;
   return true;
 }

@@ -299,7 +299,7 @@ export class XdsNode {
   // ---- compiling ----
 
   #compileRoutes(message: RouteConfiguration): RouteTable {
-    return compileRoutes(message, { slot: (name) => this.#cluster(name) });
+    return compileRoutes(message, { slot: (name) => this.#cluster(name), random: this.#deps.runtime.random });
   }
 
   #compileListener(message: ListenerMessage): KnownListener {

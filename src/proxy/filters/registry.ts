@@ -30,6 +30,12 @@ const rows: readonly Row[] = [
     load: () => (require("./cors.ts") as typeof import("./cors.ts")).corsFactory,
   },
   {
+    // Who the end user is.
+    config: `${http}.jwt_authn.v3.JwtAuthentication`,
+    perRoute: `${http}.jwt_authn.v3.PerRouteConfig`,
+    load: () => (require("./jwt.ts") as typeof import("./jwt.ts")).jwtFactory,
+  },
+  {
     // Who may do what.
     config: `${http}.rbac.v3.RBAC`,
     perRoute: `${http}.rbac.v3.RBACPerRoute`,
