@@ -15,7 +15,7 @@ import { joinSockets } from "./join.ts";
 import { isBodiless, localHead } from "./reply.ts";
 import { BodyPace } from "./slow_client.ts";
 import { plainInfo } from "./stream_info.ts";
-import type { Swept } from "./sweep.ts";
+import { type Swept, sweepPeriodMs } from "./sweep.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
 /** After our FIN the client may still be sending: this long and this much is read and dropped, so that no RST overtakes the answer. */
@@ -458,7 +458,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     if (exchange.active) {
       // A broken answer must look broken: the client sees a reset.
       if (closes === "all") return this.#socket.terminate();
-      if (!exchange.requestComplete && nowMs - this.#sinceMs > this.#chain.requestTimeoutMs) {
+      if (!exchange.requestComplete && nowMs - this.#sinceMs > this.#chain.requestTimeoutMs + sweepPeriodMs) {
         exchange.reply(408, "request timeout", "-", "", "request_overall_timeout");
         return;
       }
@@ -468,7 +468,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
         exchange.reply(408, "request body too slow", "-", "", "request_body_too_slow");
         return;
       }
-      if (nowMs - exchange.lastActiveMs <= exchange.idleMs) return;
+      if (nowMs - exchange.lastActiveMs <= exchange.idleMs + sweepPeriodMs) return;
       if (exchange.requestComplete) exchange.reply(504, "stream timeout", "SI", "", "stream_idle_timeout");
       else exchange.reply(408, "stream timeout", "SI", "", "stream_idle_timeout");
       return;

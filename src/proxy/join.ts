@@ -29,11 +29,16 @@ export function joinSockets(
   observer: JoinObserver,
 ): Relay {
   const { sweeper } = runtime;
-  const startedMs = sweeper.nowMs;
+  const startedMs = runtime.clock.monotonicMs();
   let lastActiveMs = startedMs;
+  let moved = false;
   let how: "ended" | "idle" | "expired" = "ended";
   const swept: Swept = {
     onTick(nowMs) {
+      if (moved) {
+        moved = false;
+        lastActiveMs = nowMs;
+      }
       const idleMs = runtime.draining ? Math.min(observer.idleMs, drainIdleMs) : observer.idleMs;
       if (nowMs - lastActiveMs > idleMs) how = "idle";
       else if (nowMs - startedMs > observer.durationMaxMs || runtime.closes === "all") how = "expired";
@@ -44,7 +49,7 @@ export function joinSockets(
   sweeper.add(swept);
   const joined = relay(first, second, writers, early, {
     onBytes(fromFirst, count) {
-      lastActiveMs = sweeper.nowMs;
+      moved = true;
       observer.onBytes(fromFirst, count);
     },
     onRelayClosed() {

@@ -6,7 +6,8 @@ export interface Swept {
   onTick(nowMs: number): void;
 }
 
-const periodMs = 500;
+/** What was noted with `nowMs` happened at most this much later: deadlines add it, so that none comes early. */
+export const sweepPeriodMs = 500;
 
 export class Sweeper {
   /** Monotonic milliseconds, at most half a second old: good enough for "last active". */
@@ -21,7 +22,7 @@ export class Sweeper {
     this.nowMs = clock.monotonicMs();
     this.httpDate = new Date(clock.now()).toUTCString();
     this.#clock = clock;
-    this.#cancel = clock.every(periodMs, () => this.sweep());
+    this.#cancel = clock.every(sweepPeriodMs, () => this.sweep());
   }
   sweep(): void {
     this.nowMs = this.#clock.monotonicMs();

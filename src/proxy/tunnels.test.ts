@@ -407,7 +407,7 @@ describe("upgrades", () => {
       await realClock.sleep(20);
     }
     expect([silent.closed(), busy.closed(), busy.ended(), drained]).toEqual([true, false, false, false]);
-    busy.socket.end();
+    busy.socket.terminate();
     await draining;
     await other.close();
   }, 8_000);
