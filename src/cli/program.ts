@@ -73,6 +73,7 @@ function addProxy(program: Command): void {
         .choices(["trace", "debug", "info", "warning", "error", "critical"])
         .default("info"),
     )
+    .option("--drain-time-s <seconds>", "after SIGTERM, how long connections may go on (default 45)")
     .addHelpText(
       "after",
       `
@@ -80,7 +81,8 @@ Examples:
   meshbed proxy --config examples/proxy/canary.yaml    5 % of the requests to version 2
   meshbed proxy -c envoy.yaml --mode validate          every mistake, with line and field; exit code 1 if there is one
 
-SIGHUP reloads the file (an invalid one is refused, the running configuration stays); SIGTERM drains, a second one ends at once.
+SIGHUP reloads the file (an invalid one is refused, the running configuration stays). SIGTERM drains: no new connections, those there
+are may end. Ctrl-C waits only for requests in flight. A second signal ends at once.
 Access logs to /dev/stdout are all that is written there. docs/proxy.md lists which fields of Envoy are carried out.`,
     )
     .action(async (options: ProxyOptions) => (await import("./proxy.ts")).proxy(options));

@@ -1,6 +1,7 @@
 // `meshbed proxy`: the proxy alone, from an Envoy bootstrap file. SIGHUP reloads it, SIGTERM drains, SIGINT stops; stdout is left to access logs.
 
 import { loadConfig, type Standalone, startStandalone } from "../cluster/standalone.ts";
+import { MeshbedError } from "../kernel/errors.ts";
 import type { Level } from "../kernel/log.ts";
 import type { StaticConfig } from "../proxy/bootstrap/bootstrap.ts";
 import { paint, printError, table } from "./terminal.ts";
@@ -9,7 +10,11 @@ export interface ProxyOptions {
   config: string;
   mode: "serve" | "validate";
   logLevel: string;
+  /** Seconds, as typed. */
+  drainTimeS?: string;
 }
+
+const drainMaxS = 3600;
 
 /** Envoy's names for our levels. */
 const levels: Record<string, Level> = {
@@ -26,6 +31,7 @@ const say = (line = ""): void => console.error(line);
 const notice = (line: string): void => say(`${paint.yellow("note:")} ${line}`);
 
 export async function proxy(options: ProxyOptions): Promise<void> {
+  const drainMs = drainTimeMs(options.drainTimeS);
   const config = loadConfig(options.config);
   config.notices.forEach(notice);
   if (options.mode === "validate") {
@@ -41,10 +47,18 @@ export async function proxy(options: ProxyOptions): Promise<void> {
   onReloadSignal(options.config, running);
   if ((await ended) === "drain") {
     say("draining: no new connections, those there are may end; a second signal ends at once");
-    await running.proxy.drain();
+    await running.proxy.drain(drainMs === undefined ? {} : { drainMs });
   }
   await running.proxy.close();
   process.exit(0);
+}
+
+function drainTimeMs(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  if (!(seconds >= 0 && seconds <= drainMaxS) || text.trim() === "")
+    throw new MeshbedError("OPTION_INVALID", `--drain-time-s ${text}: must be a number from 0 to ${drainMaxS}`);
+  return seconds * 1000;
 }
 
 const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? "" : "s"}`;

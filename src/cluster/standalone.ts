@@ -46,6 +46,7 @@ export async function startStandalone(
   quit: () => void,
 ): Promise<Standalone> {
   const log = stderrLog(logLevel);
+  process.on("unhandledRejection", (error) => log.error("unhandled rejection", { error: messageOf(error) }));
   let config = first;
   let readAtMs = clock.now();
   let snapshot = snapshotOf(config, undefined);

@@ -84,6 +84,9 @@ function wantsJson(query: URLSearchParams): boolean {
   return format === "json";
 }
 
+/** The answer to /quitquitquit goes out first. */
+const quitAfterMs = 20;
+
 /** Told to the asker as 400. */
 export class BadRequest extends Error {}
 
@@ -297,7 +300,7 @@ export const pages: readonly Page[] = [
     help: "drains, then ends the process",
     changes: true,
     answer: ({ view }) => {
-      view.settings.standalone!.quit();
+      view.clock.after(quitAfterMs, () => view.settings.standalone!.quit());
       return text("OK\n");
     },
   },

@@ -1,5 +1,7 @@
 // Envoy's statistics names, gathered from the counts that the data path keeps anyway; as text, JSON and Prometheus.
 
+import { breakerState, type RoutePriority } from "../balancing/circuit_breaker.ts";
+import { ejectionReasons } from "../balancing/outlier.ts";
 import type { ClusterSlot } from "../cluster.ts";
 import type { DownstreamCounts } from "../counts.ts";
 
@@ -93,21 +95,44 @@ function classStats(stat: ReturnType<typeof maker>, name: string, counts: Float6
   );
 }
 
+function breakerStats(stat: ReturnType<typeof maker>, slot: ClusterSlot, priority: RoutePriority): Stat[] {
+  const { open, remaining } = breakerState(slot, priority)!;
+  const at = `circuit_breakers.${priority}`;
+  return [
+    ...Object.entries(open).map(([name, isOpen]) => stat("gauge", `${at}.${name}_open`, Number(isOpen))),
+    ...Object.entries(remaining ?? {}).map(([name, left]) => stat("gauge", `${at}.remaining_${name}`, left)),
+  ];
+}
+
+function outlierStats(stat: ReturnType<typeof maker>, { outliers }: ClusterSlot): Stat[] {
+  if (outliers === undefined) return [];
+  const at = "outlier_detection.ejections";
+  const { detectedCount, enforcedCount } = outliers;
+  return [
+    stat("gauge", `${at}_active`, outliers.ejectedCount),
+    ...ejectionReasons.map((reason) => stat("counter", `${at}_detected_${reason}`, detectedCount[reason])),
+    ...ejectionReasons.map((reason) => stat("counter", `${at}_enforced_${reason}`, enforcedCount[reason])),
+    stat(
+      "counter",
+      `${at}_enforced_total`,
+      Object.values(enforcedCount).reduce((sum, count) => sum + count, 0),
+    ),
+    stat("counter", `${at}_overflow`, outliers.overflows),
+  ];
+}
+
 export function clusterStats(slot: ClusterSlot): Stat[] {
-  const { counts, current } = slot;
-  if (!current) return [];
+  const { counts } = slot;
+  if (!slot.current) return [];
   const stat = maker(`cluster.${plain(slot.name)}`, "cluster", { envoy_cluster_name: slot.name });
-  const open = (active: number, max: number): number => (active >= max ? 1 : 0);
-  const { thresholds } = current;
   const count = (health: string): number => slot.all.filter((endpoint) => endpoint.health === health).length;
   return [
-    stat("gauge", "circuit_breakers.default.cx_open", open(slot.connectionsActive, thresholds.connectionsMax)),
-    stat("gauge", "circuit_breakers.default.rq_open", open(slot.requestsActive, thresholds.requestsMax)),
-    stat("gauge", "circuit_breakers.default.rq_pending_open", open(slot.pendingActive, thresholds.pendingRequestsMax)),
-    stat("gauge", "circuit_breakers.default.rq_retry_open", open(slot.retriesActive, thresholds.retriesMax)),
+    ...breakerStats(stat, slot, "default"),
+    ...breakerStats(stat, slot, "high"),
     stat("gauge", "membership_degraded", count("degraded")),
     stat("gauge", "membership_healthy", count("healthy")),
     stat("gauge", "membership_total", slot.all.length),
+    ...outlierStats(stat, slot),
     stat("gauge", "upstream_cx_active", slot.connectionsActive),
     stat("counter", "upstream_cx_connect_fail", counts.connectFailures),
     stat("counter", "upstream_cx_total", counts.connections),

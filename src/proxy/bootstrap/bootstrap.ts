@@ -48,7 +48,7 @@ export function readBootstrap(
   problems.push(...decoded.problems);
   const { message: bootstrap } = decoded;
   if (bootstrap !== undefined) problems.push(...checkResources(nameListeners(bootstrap), value));
-  if (bootstrap === undefined || problems.length > 0) throw invalid(file, problems.map(line));
+  if (bootstrap === undefined || problems.length > 0) throw invalid(file, problems.map(line).sort(numerically));
   const { listeners = [], clusters = [], secrets = [] } = bootstrap.staticResources ?? {};
   return {
     listeners,
@@ -109,6 +109,9 @@ export function pathText(path: FieldPath): string {
     else text += /^\w+$/.test(key) ? `${text === "" ? "" : "."}${key}` : `[${JSON.stringify(key)}]`;
   return text;
 }
+
+/** "envoy.yaml:9:1" comes before "envoy.yaml:10:1". */
+const numerically = (a: string, b: string): number => a.localeCompare(b, "en", { numeric: true });
 
 function invalid(file: string, lines: readonly string[]): MeshbedError {
   const shown = lines.slice(0, problemsShownMax);

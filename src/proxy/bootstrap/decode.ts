@@ -136,7 +136,7 @@ class Decoder {
       const names = values.map(({ name }) => name);
       const nearest = typeof value === "string" ? nearestOf(value.toUpperCase(), names) : undefined;
       const fix = nearest ? `did you mean ${nearest}?` : `one of: ${names.join(", ")}`;
-      return this.#problem(path, `${JSON.stringify(value)} is not a ${field.enum.name}`, fix);
+      return this.#problem(path, `${JSON.stringify(value)} is no ${field.enum.name}`, fix);
     }
     const wrapped = field.fieldKind === "list" ? [value] : field.fieldKind === "map" ? { "1": value } : value;
     try {
