@@ -11,6 +11,7 @@ import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { Resolve } from "./dns_cluster.ts";
 import type { Filter, NetworkFilter } from "./filter.ts";
+import type { HeaderPolicy } from "./header_policy.ts";
 import type { InboundRegistry } from "./inbound.ts";
 import type { LocalReply } from "./local_reply.ts";
 import type { EscapedSlashes } from "./path.ts";
@@ -63,6 +64,7 @@ export interface HttpChain {
   networkFilters: readonly NetworkFilter[];
   /** A gateway: forwarding headers are written, not trusted. */
   edge: boolean;
+  policy: HeaderPolicy;
   /** Proxies before us whose x-forwarded-for is believed (xff_num_trusted_hops). */
   trustedHops: number;
   /** Replaces the Server field of answers; undefined leaves it alone. */

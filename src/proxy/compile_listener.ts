@@ -28,6 +28,7 @@ import type { DownstreamCounts } from "./counts.ts";
 import type { FilterDeps, NetworkFilter } from "./filter.ts";
 import { compileNetworkFilter } from "./filters/network_registry.ts";
 import { compileFilters } from "./filters/registry.ts";
+import { compileHeaderPolicy } from "./header_policy.ts";
 import { compileLocalReply } from "./local_reply.ts";
 import type { LogSinks } from "./log_sinks.ts";
 import type { EscapedSlashes } from "./path.ts";
@@ -190,6 +191,7 @@ function compileHttp(
     responders: filters.filter(({ onResponse }) => onResponse).reverse(),
     networkFilters,
     edge,
+    policy: compileHeaderPolicy(http),
     trustedHops: http.xffNumTrustedHops,
     serverName: pass ? undefined : http.serverName || serverName,
     upgrades: new Set(upgrades),

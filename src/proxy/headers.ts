@@ -1,10 +1,10 @@
 // Header changes on the way through: forwarding fields, configured rules, and the request head as it goes upstream.
 
-import { uuid } from "../kernel/random.ts";
 import { type Head, known } from "../wire/http1_head.ts";
 import { type HeaderEdits, type HeadWriter, writeFields } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "./chain.ts";
 import { forwardClientCert } from "./client_cert.ts";
+import { answerFields, forwardFields } from "./header_policy.ts";
 import type { RequestView } from "./request.ts";
 import type { HeaderAddition, HeaderRules } from "./route.ts";
 import { fieldAfter, type StreamInfo } from "./stream_info.ts";
@@ -20,22 +20,8 @@ export function prepareRequest(
   // What the proxy has answered itself; other expectations are the server's to refuse.
   if (request.head.expectContinue && !(chain.proxiesContinue && request.head.minor === 1)) dropIds[known.expect] = 1;
   if (chain.trailers) keepTrailerFields(edits, request);
-  if (chain.edge) {
-    dropIds[known.xForwardedFor] = 1;
-    dropIds[known.xForwardedProto] = 1;
-    dropIds[known.xRequestId] = 1;
-    forwardClientCert(edits, request, chain.clientCert, connection);
-    const before = request.knownHeader(known.xForwardedFor);
-    const forwardedFor =
-      before === undefined
-        ? connection.remoteAddress
-        : `${request.head.get("x-forwarded-for")}, ${connection.remoteAddress}`;
-    edits.added += `x-forwarded-for: ${forwardedFor}\r\nx-forwarded-proto: ${request.scheme}\r\nx-request-id: ${uuid()}\r\n`;
-    return;
-  }
   forwardClientCert(edits, request, chain.clientCert, connection);
-  if (!request.has(known.xRequestId)) edits.added += `x-request-id: ${uuid()}\r\n`;
-  if (!request.has(known.xForwardedProto)) edits.added += `x-forwarded-proto: ${request.scheme}\r\n`;
+  forwardFields(edits, request, chain, connection);
 }
 
 /** Hop by hop, but true of the next hop as well while trailers go through (RFC 9110 §10.1.4, §6.6.2). */
@@ -47,14 +33,24 @@ function keepTrailerFields(edits: HeaderEdits, request: RequestView): void {
     edits.added += "te: trailers\r\nconnection: te\r\n";
 }
 
-export function prepareResponse(edits: HeaderEdits, chain: HttpChain, serviceMs: number | undefined): void {
-  edits.dropIds[known.upstreamServiceTime] = 1;
-  const time = `x-envoy-upstream-service-time: ${Math.round(serviceMs ?? 0)}\r\n`;
-  if (chain.serverName === undefined) edits.added += time;
-  else {
-    edits.dropIds[known.server] = 1;
-    edits.added += `server: ${chain.serverName}\r\n${time}`;
+export function prepareResponse(
+  edits: HeaderEdits,
+  head: Head,
+  chain: HttpChain,
+  request: RequestView,
+  requestEdits: HeaderEdits,
+  serviceMs: number | undefined,
+): void {
+  const { policy, serverName } = chain;
+  if (!policy.suppressEnvoy) {
+    edits.dropIds[known.upstreamServiceTime] = 1;
+    edits.added += `x-envoy-upstream-service-time: ${Math.round(serviceMs ?? 0)}\r\n`;
   }
+  if (serverName !== undefined && !(policy.serverIfAbsent && head.get("server") !== undefined)) {
+    edits.dropIds[known.server] = 1;
+    edits.added += `server: ${serverName}\r\n`;
+  }
+  if (policy.addsToAnswers) answerFields(edits, request, requestEdits, policy, head.get("via"));
 }
 
 /** Who can say what a value with command operators is made of. */

@@ -6,6 +6,7 @@ import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { statusClass } from "./counts.ts";
 import { inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
+import { trustedAddress } from "./forwarded.ts";
 import type { Forwarding } from "./forwarding.ts";
 import type { RequestView } from "./request.ts";
 import type { Route } from "./route.ts";
@@ -134,7 +135,7 @@ export class RequestRecord {
       type: "DownstreamEnd",
       owner: chain.owner,
       connection: client,
-      clientAddress: client.remoteAddress,
+      clientAddress: trustedAddress(request, client.remoteAddress, chain.edge, chain.trustedHops),
       request,
       requestEdits,
       responseHead: this.responseHead,

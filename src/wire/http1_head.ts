@@ -30,6 +30,8 @@ export const known = {
   upstreamServiceTime: 17,
   http2Settings: 18,
   xForwardedClientCert: 19,
+  /** Any x-envoy-* field without an id of its own. */
+  envoy: 20,
 } as const;
 
 const knownNames: readonly (readonly [string, number])[] = [
@@ -115,6 +117,8 @@ export class Head {
   keepAlive = true;
   /** `Connection: close` was said; it wins over keep-alive. */
   close = false;
+  /** There are fields with the id `known.envoy`. */
+  hasEnvoyFields = false;
   /** `Connection: upgrade` together with an Upgrade field. */
   upgrade = false;
   upgradeIndex = -1;
@@ -167,6 +171,7 @@ function reset(head: Head, buffer: Buffer, start: number): void {
   head.contentLength = -1;
   head.chunked = false;
   head.close = false;
+  head.hasEnvoyFields = false;
   head.upgrade = false;
   head.upgradeIndex = -1;
   head.expectContinue = false;
@@ -297,6 +302,7 @@ function scanFields(head: Head, buffer: Buffer, from: number, to: number): numbe
     head.count = index + 1;
     const id = idOf(buffer, nameStart, nameEnd);
     ids[index] = id;
+    if (id === known.envoy) head.hasEnvoyFields = true;
     if (id !== 0 && id <= known.expect) {
       const error = interpret(head, buffer, id, index, valueStart, valueEnd);
       if (error < 0) return error;
@@ -306,14 +312,19 @@ function scanFields(head: Head, buffer: Buffer, from: number, to: number): numbe
 
 function idOf(buffer: Buffer, from: number, to: number): number {
   const candidates = knownByLength[to - from];
-  if (candidates === undefined) return 0;
+  if (candidates === undefined) return isEnvoyName(buffer, from, to) ? known.envoy : 0;
   for (let k = 0; k < candidates.length; k++) {
     const { bytes, id } = candidates[k]!;
     let j = 0;
     while (j < bytes.length && (buffer[from + j]! | 32) === bytes[j]) j++;
     if (j === bytes.length) return id;
   }
-  return 0;
+  return isEnvoyName(buffer, from, to) ? known.envoy : 0;
+}
+
+function isEnvoyName(buffer: Buffer, from: number, to: number): boolean {
+  if ((buffer[from]! | 32) !== 120 || to - from < 9 || buffer[from + 1] !== 45) return false;
+  return sameIgnoringCase(buffer, from, "x-envoy-");
 }
 
 function interpret(head: Head, buffer: Buffer, id: number, index: number, from: number, to: number): number {
