@@ -289,7 +289,8 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       const trailer = head.get("trailer");
       if (trailer !== undefined) edits.added += `trailer: ${trailer}\r\n`;
     }
-    if (this.#runtime.draining) this.#keepAlive = false;
+    // As Envoy: nobody waits for the rest of a request that is answered already.
+    if (this.#runtime.draining || !this.#bodyDone) this.#keepAlive = false;
     if (!this.#keepAlive) edits.added += "connection: close\r\n";
     else if (this.#head.minor === 0) edits.added += "connection: keep-alive\r\n";
     writeFields(scratch, head, edits);
