@@ -90,7 +90,6 @@ function policyProblems(policy: TrafficPolicy | undefined, path: string, report:
   for (const field of ["consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"])
     if (balancer?.[field] !== undefined)
       report(`${path}.loadBalancer.${field}`, "is not carried out; the default balancing is used");
-  if (policy.outlierDetection !== undefined) report(`${path}.outlierDetection`, "endpoints are not ejected yet");
   if (policy.connectionPool?.http?.h2UpgradePolicy === "UPGRADE")
     report(`${path}.connectionPool.http.h2UpgradePolicy`, "HTTP/1.1 is used");
   if (policy.tls !== undefined && policy.tls.mode !== "ISTIO_MUTUAL")

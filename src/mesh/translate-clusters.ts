@@ -73,6 +73,8 @@ function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefi
     ...(!passthrough && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
     connectTimeout: durationOf(connectMs ?? connectTimeoutMs),
     lbPolicy,
+    // Pods that are ending are told as draining; panic would send requests to them. Istio disables it in that case, too.
+    ...(!passthrough && { commonLbConfig: { healthyPanicThreshold: { value: 0 } } }),
     circuitBreakers: thresholds(pool),
     ...(policy.outlierDetection !== undefined && { outlierDetection: outlierDetection(policy.outlierDetection) }),
     metadata: istioMetadata({
@@ -141,11 +143,17 @@ function outlierDetection(settings: NonNullable<PortPolicy["outlierDetection"]>)
   const ejectionMs = parseDurationMs(settings.baseEjectionTime ?? "30s") ?? 30_000;
   const gateway = settings.consecutiveGatewayErrors;
   const any5xx = settings.consecutive5xxErrors;
+  const local = settings.consecutiveLocalOriginFailures;
   return create(OutlierDetectionSchema, {
     interval: durationOf(intervalMs),
     baseEjectionTime: durationOf(ejectionMs),
     maxEjectionPercent: settings.maxEjectionPercent ?? 10,
     enforcingSuccessRate: 0,
+    ...(settings.splitExternalLocalOriginErrors && {
+      splitExternalLocalOriginErrors: true,
+      enforcingLocalOriginSuccessRate: 0,
+      ...(local && { consecutiveLocalOriginFailure: local, enforcingConsecutiveLocalOriginFailure: 100 }),
+    }),
     ...(any5xx !== undefined && { consecutive5xx: any5xx, enforcingConsecutive5xx: any5xx > 0 ? 100 : 0 }),
     ...(gateway !== undefined && {
       consecutiveGatewayFailure: gateway,
