@@ -4,13 +4,16 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { realClock, timestamp } from "../src/kernel/clock.ts";
+import { latencyCase } from "./proxy/cases/latency.ts";
+import { memoryCases } from "./proxy/cases/memory.ts";
+import { soakCase } from "./proxy/cases/soak.ts";
 import { throughputCases } from "./proxy/cases/throughput.ts";
 import { createLab, loadCore, which } from "./proxy/processes.ts";
 import { machine, sectionOf, tableOf, updateResults } from "./proxy/report.ts";
 import { bundleChild, installed, startBackend } from "./proxy/subjects.ts";
 import type { Bench, Case, Options } from "./proxy/types.ts";
 
-const cases: readonly Case[] = [...throughputCases];
+const cases: readonly Case[] = [...throughputCases, latencyCase, ...memoryCases, soakCase];
 const resultsFile = join(import.meta.dir, "results/proxy.md");
 
 interface Arguments extends Options {

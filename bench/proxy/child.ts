@@ -4,6 +4,9 @@
 import { readFileSync } from "node:fs";
 import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
+import { realClock } from "../../src/kernel/clock.ts";
+import { silentLog } from "../../src/kernel/log.ts";
+import { systemRandom } from "../../src/kernel/random.ts";
 import {
   assignment,
   type Configuration,
@@ -15,17 +18,31 @@ import {
   prefix,
   routes,
   serverTls,
+  snapshotOf,
   startFixture,
   toCluster,
   trusted,
   workload,
 } from "../../src/proxy/fixture.ts";
+import { type AdsTls, connectAds } from "../../src/xds/client.ts";
+import { memorySnapshots } from "../../src/xds/memory.ts";
 import { serveBackend } from "./backend.ts";
 import { routePath, spiffe } from "./rivals.ts";
 
 export type Role =
   | { role: "backend"; port: number }
   | ({ role: "gateway"; port: number; backendPort: number } & GatewayFacts)
+  /** A gateway that gets the configuration over ADS from a `controlPlane`, as in a mesh. */
+  | { role: "meshGateway"; adsPort: number; pem: string; ca: string }
+  | {
+      role: "controlPlane";
+      adsPort: number;
+      pem: string;
+      ca: string;
+      port: number;
+      backendPort: number;
+      facts: GatewayFacts;
+    }
   | { role: "tunnelClient"; port: number; tunnelPort: number; backendPort: number; pem: string; ca: string }
   | { role: "tunnelServer"; tunnelPort: number; backendPort: number; pem: string; ca: string };
 
@@ -44,12 +61,24 @@ const serverAddress = "127.0.0.3";
 const clientNode = `sidecar~${clientAddress}~client.test~test.svc.cluster.local`;
 const serverNode = `sidecar~${serverAddress}~server.test~test.svc.cluster.local`;
 
+const gatewayNode = "router~127.0.0.1~gateway.test~test.svc.cluster.local";
+
 /** One file holds the certificate and its key, as HAProxy wants it. */
-const secretOf = (name: string, pem: string) => {
-  const text = readFileSync(pem, "utf8");
+function readPem(path: string): { certPem: string; keyPem: string } {
+  const text = readFileSync(path, "utf8");
   const keyAt = text.indexOf("-----BEGIN PRIVATE KEY");
-  return keyPair(name, { certPem: text.slice(0, keyAt), keyPem: text.slice(keyAt) });
-};
+  return { certPem: text.slice(0, keyAt), keyPem: text.slice(keyAt) };
+}
+
+const secretOf = (name: string, pem: string) => keyPair(name, readPem(pem));
+
+function adsTls(pem: string, ca: string): AdsTls {
+  const { certPem, keyPem } = readPem(pem);
+  return { ca: readFileSync(ca, "utf8"), cert: certPem, key: keyPem };
+}
+
+/** The tests' proxies are seeded; real ones are not. */
+const production = { random: systemRandom };
 
 /** As the mesh emits a gateway: an edge, so forwarding headers and the request id are made here; metrics are always on. */
 export function gatewayConfiguration(port: number, backendPort: number, facts: GatewayFacts): Configuration {
@@ -82,7 +111,7 @@ export function gatewayConfiguration(port: number, backendPort: number, facts: G
   };
 }
 
-async function startTunnelServer(tunnelPort: number, backendPort: number, pem: string, ca: string): Promise<void> {
+async function startTunnelServer({ tunnelPort, backendPort, pem, ca }: Role & { role: "tunnelServer" }) {
   const inbound = httpChain("inbound", {}, {
     name: "app",
     filterChainMatch: { destinationPort: backendPort },
@@ -90,6 +119,7 @@ async function startTunnelServer(tunnelPort: number, backendPort: number, pem: s
   await startFixture(
     { workloads: [workload("test/server", serverAddress, serverNode)] },
     {
+      ...production,
       role: "node",
       nodeId: `node~${serverAddress}~n2~cluster.local`,
       bindMode: { nodeIp: serverAddress, mode: "ports" },
@@ -120,7 +150,7 @@ async function startTunnelClient({ port, tunnelPort, backendPort, pem, ca }: Rol
   const tunnel = { address: `${serverAddress}:${tunnelPort}`, identity: spiffe("server") };
   await startFixture(
     { workloads: [workload("test/client", clientAddress, clientNode)] },
-    { role: "node", nodeId: `node~${clientAddress}~n1~cluster.local` },
+    { ...production, role: "node", nodeId: `node~${clientAddress}~n1~cluster.local` },
     {
       [clientNode]: {
         listeners: [
@@ -135,10 +165,28 @@ async function startTunnelClient({ port, tunnelPort, backendPort, pem, ca }: Rol
   );
 }
 
+async function startMeshGateway({ adsPort, pem, ca }: Role & { role: "meshGateway" }): Promise<void> {
+  const shared = { log: silentLog, clock: realClock, random: systemRandom };
+  const xds = connectAds({ address: `localhost:${adsPort}`, tls: adsTls(pem, ca), ...shared });
+  await startFixture({}, { xds, nodeId: gatewayNode, ...production });
+}
+
+async function startControlPlane({ adsPort, pem, ca, port, backendPort, facts }: Role & { role: "controlPlane" }) {
+  const { startAdsServer } = await import("../../src/xds/server.ts");
+  const source = memorySnapshots();
+  source.set(gatewayNode, snapshotOf(gatewayConfiguration(port, backendPort, facts)));
+  const authorize = (): boolean => true;
+  const tls = adsTls(pem, ca);
+  await startAdsServer({ host: "127.0.0.1", port: adsPort, tls, source, authorize, log: silentLog, clock: realClock });
+}
+
 if (import.meta.main) {
   const role = JSON.parse(process.argv[2]!) as Role;
   if (role.role === "backend") serveBackend(role.port);
-  else if (role.role === "gateway") await startFixture(gatewayConfiguration(role.port, role.backendPort, role));
-  else if (role.role === "tunnelServer") await startTunnelServer(role.tunnelPort, role.backendPort, role.pem, role.ca);
+  else if (role.role === "gateway")
+    await startFixture(gatewayConfiguration(role.port, role.backendPort, role), production);
+  else if (role.role === "meshGateway") await startMeshGateway(role);
+  else if (role.role === "controlPlane") await startControlPlane(role);
+  else if (role.role === "tunnelServer") await startTunnelServer(role);
   else await startTunnelClient(role);
 }

@@ -36,7 +36,7 @@ export async function wrk(bench: Bench, port: number, load: Load): Promise<{ req
   if (load.close) command.push("-H", "Connection: close");
   command.push(`${load.secure ? "https" : "http"}://127.0.0.1:${port}${load.path}`);
   const running = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-  const text = await running.stdout.text();
+  const text = await new Response(running.stdout).text();
   const [, count, elapsed, unit] = /(\d+) requests in ([\d.]+)(s|m)/.exec(text) ?? [];
   const requests = Number(count);
   if (!(requests > 0) || /Non-2xx|Socket errors/.test(text)) throw new Error(`load on ${load.path} failed:\n${text}`);

@@ -92,14 +92,18 @@ export interface Memory {
   rssMb: number;
   /** Proportional: pages shared with other processes count by their share. */
   pssMb: number;
+  /** In no other process. */
+  privateMb: number;
 }
 
 export function memoryOf(pids: readonly number[]): Memory {
-  const memory: Memory = { rssMb: 0, pssMb: 0 };
+  const memory: Memory = { rssMb: 0, pssMb: 0, privateMb: 0 };
   for (const pid of pids) {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
-    memory.rssMb += Number(/^Rss:\s+(\d+)/m.exec(text)![1]) / 1024;
-    memory.pssMb += Number(/^Pss:\s+(\d+)/m.exec(text)![1]) / 1024;
+    const megabytes = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1]) / 1024;
+    memory.rssMb += megabytes("Rss");
+    memory.pssMb += megabytes("Pss");
+    memory.privateMb += megabytes("Private_Clean") + megabytes("Private_Dirty");
   }
   return memory;
 }

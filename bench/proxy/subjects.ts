@@ -73,6 +73,15 @@ const meshbed: Starter = ({ lab, backendPort }, options) => {
   return subject("meshbed", port, [startOwn(lab, proxyCore, { role: "gateway", port, backendPort, ...options })]);
 };
 
+/** A gateway as it runs in a mesh: configured over ADS by a control plane on the load core. */
+export async function startMeshGateway({ lab, backendPort }: Bench, given: GatewayFacts): Promise<Subject> {
+  const { ca, client, server } = await writeCertificates(lab);
+  const [port, adsPort] = [freePort(), freePort()];
+  startOwn(lab, loadCore, { role: "controlPlane", adsPort, pem: server, ca, port, backendPort, facts: given });
+  await listens(adsPort);
+  return subject("meshbed", port, [startOwn(lab, proxyCore, { role: "meshGateway", adsPort, pem: client, ca })]);
+}
+
 const facts = (bench: Bench, port: number, { pem, routes = 0, connectionsMax = 1000 }: GatewayOptions) => {
   const folder = join(bench.lab.folder, String(port));
   mkdirSync(folder);
@@ -138,7 +147,7 @@ export async function writeCertificates(lab: Lab): Promise<{ ca: string; client:
   const issue = async (name: string): Promise<string> => {
     const { certPem, keyPem } = await authority.issue({
       uris: [spiffe(name)],
-      dnsNames: [`${name}.test`],
+      dnsNames: [`${name}.test`, "localhost"],
       lifetimeMs: hourMs,
       usages: ["server", "client"],
     });
