@@ -10,6 +10,7 @@ import { joinSockets } from "./join.ts";
 import { originalDestination } from "./original_dst.ts";
 import { plainInfo, type StreamInfo } from "./stream_info.ts";
 import type { EdgeStats } from "./telemetry.ts";
+import { countConnection, uncountConnection } from "./upstream.ts";
 
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
 export class TcpSession implements SocketOwner, DialListener {
@@ -91,6 +92,8 @@ export class TcpSession implements SocketOwner, DialListener {
       }
     }
     const { transport } = to;
+    // From the attempt on, so that a crowd that arrives at once finds the limit.
+    countConnection(endpoint, slot);
     const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#chain.owner.identity);
     this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
   }
@@ -107,19 +110,15 @@ export class TcpSession implements SocketOwner, DialListener {
     const endpoint = this.#endpoint!;
     const slot = this.#slot!;
     endpoint.active++;
-    endpoint.connections++;
-    slot.connectionsActive++;
     endpoint.outlier?.local("final");
-    slot.counts.connections++;
     const series = this.#edges.map((edge) => edge.tcp());
     for (const { opened } of series) opened.value++;
-    const onClosed = (): void => {
+    const onClosed = (how: "ended" | "idle" | "expired"): void => {
       endpoint.active--;
-      endpoint.connections--;
-      slot.connectionsActive--;
+      uncountConnection(endpoint, slot);
       for (const { closed } of series) closed.value++;
-      if (this.#info) this.#log(this.#info);
-      this.#onClosed();
+      if (this.#info && how === "expired") this.#info.flags = "DT";
+      this.#close();
     };
     const info = this.#info;
     if (info && this.#chain.accessLog!.needs.upstreamLocalAddress)
@@ -144,6 +143,7 @@ export class TcpSession implements SocketOwner, DialListener {
 
   onDialFailed(reason: string): void {
     this.#dial = undefined;
+    uncountConnection(this.#endpoint!, this.#slot!);
     this.#endpoint!.failures++;
     this.#endpoint!.outlier?.local(reason === "connection timeout" ? "timeout" : "connect-failed");
     this.#slot!.counts.connectFailures++;
@@ -170,7 +170,11 @@ export class TcpSession implements SocketOwner, DialListener {
     this.#clientEnded = true;
   }
   onClose(): void {
-    this.#dial?.abort();
+    if (this.#dial !== undefined) {
+      this.#dial.abort();
+      this.#dial = undefined;
+      uncountConnection(this.#endpoint!, this.#slot!);
+    }
     if (this.#info) this.#info.flags = "DC";
     this.#close();
   }
