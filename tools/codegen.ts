@@ -17,6 +17,8 @@ const roots = [
   "envoy/service/discovery/v3/discovery.proto",
   "envoy/config/bootstrap/v3/bootstrap.proto",
   "envoy/config/listener/v3/listener.proto",
+  "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+  "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
   "envoy/config/route/v3/route.proto",
   "envoy/config/cluster/v3/cluster.proto",
   "envoy/config/endpoint/v3/endpoint.proto",

@@ -239,7 +239,7 @@ test("POST changes what it says", async () => {
   await post("/drain_listeners");
   expect(await text("/ready")).toBe("DRAINING\n");
   let refused = false;
-  const socket = { data() {}, open: (opened: Bun.Socket) => opened.end() };
+  const socket = { data() {}, open: (opened: Bun.Socket) => void opened.end() };
   for (let i = 0; i < 100 && !refused; i++) {
     refused = await Bun.connect({ hostname: "127.0.0.1", port, socket }).then(
       () => false,

@@ -38,7 +38,7 @@ export function indexPage(view: AdminView, pages: readonly Page[], chosen: Chose
       : `<a href="${page.path}${select}">${page.path}</a>`;
     return `<tr><td>${action}</td><td>${escapeHtml(page.help)}${page.query ? ` <code>${escapeHtml(page.query)}</code>` : ""}</td></tr>`;
   };
-  const reads = pages.filter(({ changes }) => !changes);
+  const reads = pages.filter(({ path, changes }) => !changes && path !== "/");
   const changes = view.settings.standalone ? pages.filter((page) => page.changes) : [];
   const body = `<header><h1>meshbed proxy</h1><span class="state ${state.toLowerCase()}">${state}</span>
 <p>${escapeHtml(chosen.node.nodeId)}</p></header>
@@ -68,7 +68,7 @@ function figures(view: AdminView, node: XdsNode, uptimeS: number): [string, stri
     ["connections", number(open)],
     ["listeners", number(view.listeners(node).length)],
     ["clusters", number(slots.length)],
-    ["endpoints healthy", `${number(healthy)} <small>of ${number(endpoints.length)}</small>`],
+    ["healthy endpoints", `${number(healthy)} <small>of ${number(endpoints.length)}</small>`],
     ["memory", `${number(Math.round(process.memoryUsage().rss / 1e6))} <small>MB</small>`],
   ];
 }
@@ -90,8 +90,8 @@ h1{font-size:1.6rem;margin:0;letter-spacing:-.01em}
 header p{flex-basis:100%;margin:0;color:var(--soft);overflow-wrap:anywhere}
 .state{font-size:.8rem;font-weight:600;padding:.15rem .6rem;border-radius:1rem;border:1px solid;color:var(--warn)}
 .state.live{color:var(--good)}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.4rem,1fr));gap:1px;margin:1.5rem 0;background:var(--line);border:1px solid var(--line);border-radius:.6rem;overflow:hidden}
-dl div{background:var(--card);padding:.7rem .9rem}
+dl{display:flex;flex-wrap:wrap;gap:1px;margin:1.5rem 0;background:var(--line);border:1px solid var(--line);border-radius:.6rem;overflow:hidden}
+dl div{flex:1 0 auto;min-width:6.5rem;background:var(--card);padding:.7rem .9rem}
 dt{color:var(--soft);font-size:.8rem;white-space:nowrap}
 dd{margin:0;font-size:1.3rem;font-weight:600;font-variant-numeric:tabular-nums}
 small{font-size:.8rem;font-weight:400;color:var(--soft)}

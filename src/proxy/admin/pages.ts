@@ -297,7 +297,7 @@ export const pages: readonly Page[] = [
   },
   {
     path: "/quitquitquit",
-    help: "drains, then ends the process",
+    help: "ends the process; requests in flight get a second",
     changes: true,
     answer: ({ view }) => {
       view.clock.after(quitAfterMs, () => view.settings.standalone!.quit());

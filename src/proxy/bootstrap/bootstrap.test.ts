@@ -115,13 +115,18 @@ test("a listener without a name is called by its address", () => {
   expect(readBootstrap(text, "f.yaml", {}).listeners[0]!.name).toBe("127.0.0.1_8080");
 });
 
-test("what has no effect here is said, and is no problem", () => {
-  const { notices } = readBootstrap(
-    file([listener("in", 8080)], [cluster("web")], "layered_runtime: {}\n"),
-    "f.yaml",
-    {},
+test("what has no effect here is said, with its place, and is no problem", () => {
+  const inspector = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+  const wordy = listener("in", 8080, "web", ", codec_type: AUTO, normalize_path: true, add_user_agent: true").replace(
+    "filter_chains:",
+    `listener_filters: [ { name: tls, typed_config: { "@type": ${inspector} } } ], tcp_backlog_size: 9, filter_chains:`,
   );
-  expect(notices).toEqual(["f.yaml:6:1: layered_runtime: has no effect here"]);
+  const { notices } = readBootstrap(file([wordy], [cluster("web")], "layered_runtime: {}\n"), "f.yaml", {});
+  expect(notices.map((notice) => notice.replace(/^f\.yaml:(\d+):\d+/, "$1"))).toEqual([
+    "3: static_resources.listeners[0].tcp_backlog_size: has no effect here",
+    "3: static_resources.listeners[0].filter_chains[0].filters[0].typed_config.add_user_agent: has no effect here",
+    "6: layered_runtime: has no effect here",
+  ]);
 });
 
 const good = cluster("web");

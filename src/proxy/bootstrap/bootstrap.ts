@@ -57,7 +57,9 @@ export function readBootstrap(
     admin: bootstrap.admin?.address && socketAddress(bootstrap.admin.address, "admin"),
     node: { id: bootstrap.node?.id ?? "", cluster: bootstrap.node?.cluster ?? "" },
     bootstrap,
-    notices: unused.map((key) => line({ path: [key], message: "has no effect here" })),
+    notices: [...unused.map((key) => [key]), ...decoded.withoutEffect]
+      .map((path) => line({ path, message: "has no effect here" }))
+      .sort(numerically),
   };
 }
 

@@ -12,6 +12,7 @@ import {
 } from "@bufbuild/protobuf";
 import { messageOf } from "../../kernel/errors.ts";
 import type { FieldPath, Problem } from "./document.ts";
+import { fieldsWithoutEffect, isAlwaysSo } from "./without_effect.ts";
 
 export interface DecodeContext {
   /** Types that may stand in a google.protobuf.Any. */
@@ -24,14 +25,15 @@ export function decode<Desc extends DescMessage>(
   schema: Desc,
   value: unknown,
   context: DecodeContext,
-): { message?: MessageShape<Desc>; problems: Problem[] } {
+): { message?: MessageShape<Desc>; problems: Problem[]; withoutEffect: readonly FieldPath[] } {
   const decoder = new Decoder(context);
   const json = decoder.message(value, schema, []);
-  if (decoder.problems.length > 0) return { problems: decoder.problems };
+  const { problems, withoutEffect } = decoder;
+  if (problems.length > 0) return { problems, withoutEffect };
   try {
-    return { message: fromJson(schema, json, { registry: context.registry }), problems: [] };
+    return { message: fromJson(schema, json, { registry: context.registry }), problems, withoutEffect };
   } catch (error) {
-    return { problems: [{ path: [], message: reasonOf(error) }] };
+    return { problems: [{ path: [], message: reasonOf(error) }], withoutEffect };
   }
 }
 
@@ -62,6 +64,8 @@ const jsonForms: Record<string, string> = {
 
 class Decoder {
   readonly problems: Problem[] = [];
+  /** Fields that are set and that nobody here acts on. */
+  readonly withoutEffect: FieldPath[] = [];
   readonly #context: DecodeContext;
 
   constructor(context: DecodeContext) {
@@ -109,6 +113,8 @@ class Decoder {
       const other = seen.get(group);
       if (other !== undefined) this.#problem(at, `${key} and ${other} exclude each other`);
       seen.set(group, key);
+      if (fieldsWithoutEffect[desc.typeName]?.includes(field.name) && !isAlwaysSo(field.name, item))
+        this.withoutEffect.push(at);
       json[field.jsonName] = this.#field(item, field, at);
     }
     return json;
