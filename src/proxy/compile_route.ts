@@ -23,6 +23,7 @@ import { dataText } from "./data_source.ts";
 import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
 import { compileHashPolicy } from "./hash_policy.ts";
 import { compileHeader, compileRe2 } from "./match.ts";
+import { compileRateLimits } from "./rate_limits.ts";
 import { parseRetryOn, type RetryPolicy } from "./retry.ts";
 import type {
   DirectAction,
@@ -142,7 +143,20 @@ function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext
     responseHeaders: levels.map(({ response }) => response).filter((rules) => rules !== undefined),
     filterSettings: settings,
     filtersOff: off,
+    rateLimits: compileRouteLimits(message, host),
     cors: compileCorsFields(host.cors, message.action.case === "route" ? message.action.value.cors : undefined),
+  };
+}
+
+function compileRouteLimits(message: RouteMessage, host: VirtualHostMessage): Route["rateLimits"] {
+  const action = message.action.case === "route" ? message.action.value : undefined;
+  const { rateLimits = [], clusterSpecifier, includeVhRateLimits } = action ?? {};
+  if (rateLimits.length === 0 && host.rateLimits.length === 0) return undefined;
+  const cluster = clusterSpecifier?.case === "cluster" ? clusterSpecifier.value : undefined;
+  return {
+    route: compileRateLimits(rateLimits, cluster),
+    virtualHost: compileRateLimits(host.rateLimits, cluster),
+    includesVirtualHost: includeVhRateLimits ?? false,
   };
 }
 

@@ -22,11 +22,12 @@ import {
   type ForwardAction,
   findRoute,
   findVirtualHost,
+  type HeaderRules,
   pickTarget,
   type Route,
   type WeightedTarget,
 } from "./route.ts";
-import type { StreamInfo } from "./stream_info.ts";
+import { fieldAfter, type StreamInfo } from "./stream_info.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
 export class Exchange implements FilterRequest, ForwardingOwner, BodySink, RecordedRequest {
@@ -215,6 +216,11 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
   removeRequestHeader(name: string): void {
     this.request.override(name, undefined);
     removeHeader(this.requestEdits, name);
+  }
+  applyRequestRules(rules: HeaderRules): void {
+    addRules(this.requestEdits, rules, this.request.head, this);
+    for (const name of rules.remove) this.request.override(name, undefined);
+    for (const { name } of rules.add) this.request.override(name, fieldAfter(this.request.head, this.requestEdits, name));
   }
   metadata(namespace: string): unknown {
     return this.request.metadata?.get(namespace);

@@ -6,11 +6,12 @@ import type { Random } from "../kernel/random.ts";
 import type { Framing } from "../wire/http1_body.ts";
 import type { ConnectionInfo, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
+import type { InfoSource } from "./headers.ts";
 import type { RequestView } from "./request.ts";
-import type { Route } from "./route.ts";
+import type { HeaderRules, Route } from "./route.ts";
 
 /** What a filter may see and do. It lives as long as the request. */
-export interface FilterRequest {
+export interface FilterRequest extends InfoSource {
   readonly request: RequestView;
   readonly connection: ConnectionInfo;
   /** Who is believed to have sent the request first: by x-forwarded-for as far as it is trusted, else the connection's peer. */
@@ -28,6 +29,8 @@ export interface FilterRequest {
   /** Sets (replaces) a field of the request as it goes upstream. `name` in lower case. */
   setRequestHeader(name: string, value: string): void;
   removeRequestHeader(name: string): void;
+  /** Configured additions and removals; values may have command operators. */
+  applyRequestRules(rules: HeaderRules): void;
   /** A complete header line ("name: value\r\n") for the answer, whoever gives it. */
   addResponseHeader(line: string): void;
   /** Recorded as a response flag without ending the request (DI). */
@@ -52,6 +55,7 @@ export interface FilterResponse {
   removeHeader(name: string): void;
   /** A complete header line ("name: value\r\n"). */
   addHeader(line: string): void;
+  applyRules(rules: HeaderRules): void;
   /** "none": the answer has no body. "local": made by the proxy. */
   readonly framing: Framing | "local";
   /** The body goes through `make`'s transform; its length becomes unknown. At most one per answer, and only if it has a body. */

@@ -23,6 +23,7 @@ export const redirectToHttps: Route = {
   responseHeaders: [],
   filterSettings: new Map(),
   filtersOff: undefined,
+  rateLimits: undefined,
   cors: undefined,
 };
 

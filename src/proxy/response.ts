@@ -4,7 +4,8 @@ import type { Framing } from "../wire/http1_body.ts";
 import { type Head, known } from "../wire/http1_head.ts";
 import type { HeaderEdits } from "../wire/http1_write.ts";
 import type { BodySink, BodyTransform, Filter, FilterRequest, FilterResponse } from "./filter.ts";
-import { removeHeader } from "./headers.ts";
+import { addRules, removeHeader } from "./headers.ts";
+import type { HeaderRules } from "./route.ts";
 
 export class ResponseView implements FilterResponse {
   status = 0;
@@ -13,6 +14,7 @@ export class ResponseView implements FilterResponse {
   readonly #sink: BodySink;
   readonly #edits: HeaderEdits;
   #head: Head | undefined;
+  #request: FilterRequest | undefined;
 
   constructor(edits: HeaderEdits, sink: BodySink) {
     this.#edits = edits;
@@ -30,9 +32,11 @@ export class ResponseView implements FilterResponse {
     this.status = status;
     this.framing = framing;
     this.#head = head;
+    this.#request = request;
     const off = request.route?.filtersOff;
     for (let i = 0; i < filters.length; i++) if (!off?.has(filters[i]!.name)) filters[i]!.onResponse!(request, this);
     this.#head = undefined;
+    this.#request = undefined;
   }
 
   header(name: string): string | undefined {
@@ -43,6 +47,9 @@ export class ResponseView implements FilterResponse {
   }
   addHeader(line: string): void {
     this.#edits.added += line;
+  }
+  applyRules(rules: HeaderRules): void {
+    addRules(this.#edits, rules, this.#head, this.#request!);
   }
   transformBody(make: (sink: BodySink) => BodyTransform): void {
     if (this.transform !== undefined || this.framing === "none" || this.framing === "local") return;

@@ -7,6 +7,7 @@ import type { ClusterSlot } from "./cluster.ts";
 import type { TextFormat } from "./formatter.ts";
 import type { HashPolicy } from "./hash_policy.ts";
 import type { RequestTest, TextTest } from "./match.ts";
+import type { RateLimitRule } from "./rate_limits.ts";
 import type { RequestView } from "./request.ts";
 import type { TlsRequirement } from "./require_tls.ts";
 import type { RetryPolicy } from "./retry.ts";
@@ -98,6 +99,10 @@ export interface Route extends Match {
   filterSettings: ReadonlyMap<string, unknown>;
   /** Filters that do not run on this route; undefined for none. */
   filtersOff: ReadonlySet<string> | undefined;
+  /** What local rate limits with descriptors look at; undefined when neither level has rules. */
+  rateLimits:
+    | { route: readonly RateLimitRule[]; virtualHost: readonly RateLimitRule[]; includesVirtualHost: boolean }
+    | undefined;
   /** The deprecated cors fields, as the filter compiled them. */
   cors: unknown;
 }

@@ -12,6 +12,13 @@ const rows: readonly { config: string; load(): unknown }[] = [
     config: `${network}.rbac.v3.RBAC`,
     load: () => (require("./network_rbac.ts") as typeof import("./network_rbac.ts")).networkRbacFactory,
   },
+  {
+    // How many connections.
+    config: `${network}.local_ratelimit.v3.LocalRateLimit`,
+    load: () =>
+      (require("./network_local_ratelimit.ts") as typeof import("./network_local_ratelimit.ts"))
+        .networkLocalRateLimitFactory,
+  },
 ];
 
 /** Istio's own network filters by name; what they do is built in: telemetry, and the peer's metadata through tunnels. */

@@ -41,6 +41,12 @@ const rows: readonly Row[] = [
     perRoute: `${http}.rbac.v3.RBACPerRoute`,
     load: () => (require("./rbac.ts") as typeof import("./rbac.ts")).rbacFactory,
   },
+  {
+    // How often.
+    config: `${http}.local_ratelimit.v3.LocalRateLimit`,
+    perRoute: `${http}.local_ratelimit.v3.LocalRateLimit`,
+    load: () => (require("./local_ratelimit.ts") as typeof import("./local_ratelimit.ts")).localRateLimitFactory,
+  },
 ];
 
 /** The router ends every chain and is the forwarding itself. */
