@@ -182,6 +182,17 @@ describe("coming back", () => {
     pass(10);
     expect(intervalsOut()).toBe(3);
   });
+  test("starts from nothing: answers that came late while it was out do not count", () => {
+    const { monitors, pass } = detectorOf({ intervalMs: 30_000 }, 1);
+    const host = monitors[0]!;
+    statuses(host, times(9, 500));
+    pass(1);
+    expect(host.ejected).toBe(false);
+    statuses(host, times(4, 500));
+    expect(host.ejected).toBe(false);
+    host.status(500);
+    expect(host.ejected).toBe(true);
+  });
   test("a passed active check brings a host back at once, unless it must not", () => {
     for (const activeCheckUnejects of [true, false]) {
       const { monitors } = detectorOf({ activeCheckUnejects }, 1);
