@@ -6,6 +6,7 @@ import { ChunkedScanner, type Framing, requestFraming, responseFraming } from ".
 import { Head, known, scanRequestHead, scanResponseHead } from "./http1_head.ts";
 import { HeadWriter, newEdits, writeFields } from "./http1_write.ts";
 import { requestPipeline, responseMutant } from "./mutants.ts";
+import { type NodeMessage, type NodePeer, seenIn, startNodePeer } from "./node_peer.ts";
 
 /** A failure names its seed; MESHBED_FUZZ_SEED=n runs that one alone. */
 const onlySeed = process.env["MESHBED_FUZZ_SEED"];
@@ -14,14 +15,8 @@ const firstSeed = Number(process.env["MESHBED_FUZZ_FROM"] ?? 0);
 const budgetMs = 4_000;
 const atOnce = 24;
 
-interface Message {
-  /** Method and target, or status. */
-  start: string;
-  fields: string[];
-  body: string;
-}
 interface Passed {
-  messages: Message[];
+  messages: NodeMessage[];
   /** What is sent on. */
   bytes: Buffer;
   /** All of the input was accepted. */
@@ -72,7 +67,7 @@ function readBody(
 /** What the proxy reads off one client connection and passes on, message by message. */
 function passRequests(input: Buffer): Passed {
   const parts: Buffer[] = [];
-  const messages: Message[] = [];
+  const messages: NodeMessage[] = [];
   let at = 0;
   while (at < input.length) {
     const head = new Head();
@@ -133,102 +128,25 @@ function passResponse(input: Buffer): Passed | undefined {
   };
 }
 
-/** A server that says what it was asked, and a client that says what it was answered: one JSON line per case on stdout. */
-const nodeProgram = `
-const http = require("http");
-const seen = (message, start) => {
-  const fields = [];
-  for (let i = 0; i < message.rawHeaders.length; i += 2)
-    fields.push(message.rawHeaders[i].toLowerCase() + ": " + message.rawHeaders[i + 1]);
-  return new Promise((resolve, reject) => {
-    const parts = [];
-    message.on("data", (part) => parts.push(part)).on("error", reject);
-    message.on("aborted", () => reject(new Error("aborted")));
-    message.on("end", () => resolve({ start, fields, body: Buffer.concat(parts).toString("base64") }));
-  });
-};
-const answer = async (request, response) => {
-  try {
-    const message = await seen(request, request.method + " " + request.url);
-    // Where HEAD's answer cannot say it.
-    response.setHeader("x-seen", Buffer.from(JSON.stringify(message)).toString("base64"));
-    response.setHeader("content-length", "0");
-    response.end();
-  } catch {}
-};
-const options = { insecureHTTPParser: false, maxHeaderSize: 65536, keepAliveTimeout: 2000 };
-const server = http.createServer(options, answer);
-server.on("checkContinue", answer).on("checkExpectation", answer);
-server.listen(0, "127.0.0.1", () => process.stdout.write(JSON.stringify({ port: server.address().port, methods: http.METHODS }) + "\\n"));
-const ask = (agent, port, path) => new Promise((resolve) => {
-  const request = http.request({ host: "127.0.0.1", port, path, agent, insecureHTTPParser: false }, (response) => {
-    seen(response, String(response.statusCode)).then(resolve, (error) => resolve({ error: error.message }));
-  });
-  request.setTimeout(1000, () => request.destroy(new Error("timeout")));
-  request.on("error", (error) => resolve({ error: error.code || error.message }));
-  request.end();
-});
-require("readline").createInterface({ input: process.stdin }).on("line", async (line) => {
-  const { id, port } = JSON.parse(line);
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-  const first = await ask(agent, port, "/case/" + id);
-  const second = await ask(agent, port, "/next/" + id);
-  agent.destroy();
-  process.stdout.write(JSON.stringify({ id, first, second }) + "\\n");
-}).on("close", () => { server.close(); server.closeAllConnections(); });`;
-
-interface ClientReport {
-  id: number;
-  first: Message | { error: string };
-  second: Message | { error: string };
-}
-
 const node = Bun.which("node");
 if (node === null) console.warn("skipped: differential tests need `node` on the PATH");
 
 describe.skipIf(node === null)("against Node's llhttp", () => {
-  let child: Bun.Subprocess<"pipe", "pipe", "inherit">;
-  let nodePort = 0;
-  let methods: Set<string>;
-  const reports = new Map<number, (report: ClientReport) => void>();
-
+  let peer: NodePeer;
   beforeAll(async () => {
-    child = Bun.spawn([node!, "-e", nodeProgram], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
-    const ready = Promise.withResolvers<void>();
-    void (async () => {
-      let rest = "";
-      const decoder = new TextDecoder();
-      for await (const part of child.stdout) {
-        const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
-        rest = lines.pop()!;
-        for (const line of lines) {
-          const said = JSON.parse(line);
-          if (said.port === undefined) {
-            reports.get(said.id)?.(said);
-            continue;
-          }
-          nodePort = said.port;
-          methods = new Set(said.methods);
-          ready.resolve();
-        }
-      }
-    })();
-    await ready.promise;
+    peer = await startNodePeer(node!);
   });
-  afterAll(async () => {
-    child.stdin.end();
-    await child.exited;
-  });
+  afterAll(() => peer.close());
 
   const sentinel = "GET /the-next-request HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n";
 
   /** What Node's server reads on a connection with these bytes and one more request after them. */
-  async function asNodeReads(bytes: Buffer): Promise<{ messages: Message[]; refused: boolean }> {
+  async function asNodeReads(bytes: Buffer): Promise<{ messages: NodeMessage[]; refused: boolean }> {
     const { promise, resolve } = Promise.withResolvers<string>();
     let got = "";
     const socket = await Bun.connect({
       hostname: "127.0.0.1",
-      port: nodePort,
+      port: peer.port,
       socket: {
         data(_socket, part) {
           got += part.latin1Slice(0, part.length);
@@ -242,10 +160,10 @@ describe.skipIf(node === null)("against Node's llhttp", () => {
     const answers = await promise;
     cancel();
     socket.terminate();
-    const messages = [...answers.matchAll(/x-seen: (\S+)/g)].map(
-      ([, text]) => JSON.parse(Buffer.from(text!, "base64").toString()) as Message,
-    );
-    return { messages, refused: !answers.startsWith("HTTP/1.1 200") || /HTTP\/1\.1 [^2]/.test(answers) };
+    return {
+      messages: seenIn(answers),
+      refused: !answers.startsWith("HTTP/1.1 200") || /HTTP\/1\.1 [^2]/.test(answers),
+    };
   }
 
   /** Runs cases until the time is up. The test would say nothing if hardly any were of use: at least one in eight has to be. */
@@ -272,7 +190,8 @@ describe.skipIf(node === null)("against Node's llhttp", () => {
     await fuzz(async (seed) => {
       const input = latin1(requestPipeline(seededRandom(seed)));
       const { messages, bytes, whole } = passRequests(input);
-      if (messages.length === 0 || messages.some(({ start }) => !methods.has(start.split(" ", 1)[0]!))) return false;
+      if (messages.length === 0 || messages.some(({ start }) => !peer.methods.has(start.split(" ", 1)[0]!)))
+        return false;
       const theirs = await asNodeReads(bytes);
       const at = `seed ${seed}, ${JSON.stringify(input.latin1Slice(0, input.length))}`;
       const ours = messages.map(({ start, fields, body }) => ({ start, fields: compared(fields), body }));
@@ -315,18 +234,13 @@ describe.skipIf(node === null)("against Node's llhttp", () => {
       const passedOn = passResponse(input);
       if (passedOn === undefined) return false;
       prepared.set(seed, passedOn.bytes);
-      const { promise, resolve } = Promise.withResolvers<ClientReport>();
-      reports.set(seed, resolve);
-      child.stdin.write(`${JSON.stringify({ id: seed, port: server.port })}\n`);
-      await child.stdin.flush();
-      const { first, second } = await promise;
-      reports.delete(seed);
+      const { first, second } = await peer.ask(server.port, seed);
       prepared.delete(seed);
       const at = `seed ${seed}, ${JSON.stringify(input.latin1Slice(0, input.length))}`;
       const ours = passedOn.messages[0]!;
       const theirs = "error" in first ? first : { ...first, fields: compared(first.fields) };
       expect({ at, answer: theirs }).toEqual({ at, answer: { ...ours, fields: compared(ours.fields) } });
-      expect({ at, next: (second as Message).body }).toEqual({ at, next: Buffer.from("next").toString("base64") });
+      expect({ at, next: (second as NodeMessage).body }).toEqual({ at, next: Buffer.from("next").toString("base64") });
       return true;
     });
     server.stop(true);
