@@ -53,7 +53,8 @@ export interface GatewayFacts {
   routes?: number;
   /** Clusters that get no traffic. */
   idleClusters?: number;
-  accessLog?: boolean;
+  /** A file, in Envoy's default format. */
+  accessLog?: string;
 }
 
 const clientAddress = "127.0.0.1";
@@ -82,11 +83,13 @@ const production = { random: systemRandom };
 
 /** As the mesh emits a gateway: an edge, so forwarding headers and the request id are made here; metrics are always on. */
 export function gatewayConfiguration(port: number, backendPort: number, facts: GatewayFacts): Configuration {
-  const { pem, routes: routesBefore = 0, idleClusters = 0, accessLog = false } = facts;
-  const log = pack(FileAccessLogSchema, { path: "/dev/stdout" });
+  const { pem, routes: routesBefore = 0, idleClusters = 0, accessLog } = facts;
+  const log = pack(FileAccessLogSchema, { path: accessLog ?? "" });
   const manager = {
     useRemoteAddress: true,
-    ...(accessLog && { accessLog: [{ name: "log", configType: { case: "typedConfig", value: log } as const }] }),
+    ...(accessLog !== undefined && {
+      accessLog: [{ name: "log", configType: { case: "typedConfig", value: log } as const }],
+    }),
   };
   const chain = pem === undefined ? {} : { transportSocket: serverTls("gateway") };
   const idle: Cluster[] = Array.from({ length: idleClusters }, (_, i) =>

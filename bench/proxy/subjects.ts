@@ -8,6 +8,7 @@ import type { GatewayFacts, Role } from "./child.ts";
 import { freePort, loadCore, proxyCore, which, withChildren } from "./processes.ts";
 import {
   haproxyConfiguration,
+  haproxyMap,
   haproxyTunnelClient,
   haproxyTunnelServer,
   nginxConfiguration,
@@ -96,12 +97,22 @@ const nginx: Starter = (bench, options) => {
   return subject("nginx", port, [bench.lab.start(proxyCore, [which("nginx")!, "-c", file])]);
 };
 
+/** meshbed gateways that differ in one thing. */
+export async function startVariants(bench: Bench, variants: Record<string, GatewayOptions>): Promise<Subject[]> {
+  const subjects: Subject[] = [];
+  for (const [name, options] of Object.entries(variants))
+    subjects.push({ ...(await meshbed(bench, options)), name: `meshbed ${name}` });
+  return subjects;
+}
+
 const haproxy =
   (name: string, splice: boolean): Starter =>
   (bench, options) => {
     const port = freePort();
     const given = facts(bench, port, options);
-    const text = haproxyConfiguration({ ...given, splice });
+    const map = join(given.folder, "routes.map");
+    writeFileSync(map, haproxyMap(given.routes));
+    const text = haproxyConfiguration({ ...given, splice, map });
     return subject(name, port, [startHaproxy(bench.lab, given.folder, text)]);
   };
 

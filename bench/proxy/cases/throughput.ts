@@ -1,9 +1,11 @@
 // The cases that ask what a request costs: a table of loads and subjects.
 
+import { join } from "node:path";
 import { largeBytes } from "../backend.ts";
 import { interleave, type Load, measure, megabytesPerCpuSecond, microsPerRequest, requestsPerSecond } from "../load.ts";
+import { routePath } from "../rivals.ts";
 import { type Bound, rowsOf } from "../statistics.ts";
-import { type GatewayName, startGateways, startPairs } from "../subjects.ts";
+import { type GatewayName, startGateways, startPairs, startVariants, writeCertificates } from "../subjects.ts";
 import type { Bench, Case, Subject } from "../types.ts";
 
 interface Throughput {
@@ -17,10 +19,14 @@ interface Throughput {
 
 const small: Load = { path: "/small", bodyBytes: 0, connections: 32, seconds: 2 };
 const large: Load = { path: "/large", bodyBytes: largeBytes, connections: 32, seconds: 2 };
-const upload: Load = { ...large, path: "/upload", upload: true };
+const upload: Load = { ...large, path: "/upload", upload: true, seconds: 1 };
+const tls: Partial<Load> = { secure: true, seconds: 1 };
+const manyRoutes = 1000;
 
 const all: readonly GatewayName[] = ["meshbed", "nginx", "haproxy"];
 const allAndSplice: readonly GatewayName[] = [...all, "haproxy splice-auto"];
+
+const tlsText = "TLS 1.3 (ECDSA P-256, AES-128-GCM) from the client, plain to the backend";
 
 const table: readonly Throughput[] = [
   {
@@ -57,7 +63,45 @@ const table: readonly Throughput[] = [
     start: startPairs,
     targets: { haproxy: { atLeast: 1.5 } },
   },
+  {
+    name: "tls-small",
+    what: `Small GET, ${tlsText}.`,
+    load: { ...small, ...tls },
+    start: startWithTls,
+  },
+  {
+    name: "tls-large",
+    what: `GET of 1 MiB, ${tlsText}.`,
+    load: { ...large, ...tls },
+    start: startWithTls,
+  },
+  {
+    name: "tls-handshake",
+    what: `Small GET with a connection and a handshake for each request, ${tlsText}.`,
+    load: { ...small, ...tls, close: true },
+    start: startWithTls,
+  },
+  {
+    name: "routes-1000",
+    what: "Small GET that matches the last of 1,000 prefix routes: a list in order for meshbed, locations for nginx, a map file for HAProxy.",
+    load: { ...small, path: `${routePath(manyRoutes - 1)}small`, seconds: 1 },
+    start: (bench) => startGateways(bench, all, { routes: manyRoutes }),
+  },
+  {
+    name: "telemetry",
+    what: "Small GET through meshbed alone: metrics and request id as always, and with an access log of Envoy's default format to a file.",
+    load: { ...small, seconds: 1 },
+    start: async (bench) => [
+      ...(await startGateways(bench, ["meshbed"])),
+      ...(await startVariants(bench, { "with access log": { accessLog: join(bench.lab.folder, "access.log") } })),
+    ],
+  },
 ];
+
+async function startWithTls(bench: Bench): Promise<Subject[]> {
+  const { server } = await writeCertificates(bench.lab);
+  return startGateways(bench, all, { pem: server });
+}
 
 async function run({ load, start, targets }: Throughput, bench: Bench) {
   const subjects = await start(bench);
