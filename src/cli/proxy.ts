@@ -68,14 +68,15 @@ const summary = ({ listeners, clusters, secrets }: StaticConfig): string =>
 
 function tell(file: string, config: StaticConfig, { proxy: running }: Standalone): void {
   const rows = running.listeners().map(({ name, host, port }) => {
-    const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
-    return [name, paint.cyan(`${schemeOf(config, name)}://${address}`)];
+    return [name, paint.cyan(`${schemeOf(config, name)}://${authority(host, port)}`)];
   });
-  if (config.admin) rows.push(["admin", paint.cyan(`http://${config.admin.host}:${running.adminPort}`)]);
+  if (config.admin) rows.push(["admin", paint.cyan(`http://${authority(config.admin.host, running.adminPort!)}`)]);
   say(`${paint.green("●")} ${file}: ${summary(config)}`);
   for (const line of table(rows)) say(line);
   say(paint.dim(`  kill -HUP ${process.pid} reloads the file, kill drains and stops, Ctrl-C stops`));
 }
+
+const authority = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
 
 /** What a client would write before the address. */
 function schemeOf(config: StaticConfig, name: string): string {

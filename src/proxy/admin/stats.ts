@@ -64,7 +64,7 @@ export function serverStats(facts: ServerFacts): Stat[] {
 
 export function listenerStats(sockets: Iterable<SocketFacts>): Stat[] {
   return [...sockets].flatMap(({ host, port, connections, active }) => {
-    const address = plain(`${host}_${port}`);
+    const address = plain(`${host.includes(":") ? `[${host}]` : host}_${port}`);
     const stat = maker(`listener.${address}`, "listener", { envoy_listener_address: address });
     return [stat("gauge", "downstream_cx_active", active), stat("counter", "downstream_cx_total", connections)];
   });
@@ -133,6 +133,7 @@ export function clusterStats(slot: ClusterSlot): Stat[] {
     stat("gauge", "membership_healthy", count("healthy")),
     stat("gauge", "membership_total", slot.all.length),
     ...outlierStats(stat, slot),
+    stat("gauge", "outlier_detection.ejections_active", slot.all.filter(({ outlier }) => outlier?.ejected).length),
     stat("gauge", "upstream_cx_active", slot.connectionsActive),
     stat("counter", "upstream_cx_connect_fail", counts.connectFailures),
     stat("counter", "upstream_cx_total", counts.connections),
