@@ -16,7 +16,7 @@ import type { ServerTls } from "./compile_tls.ts";
 import { workloadOfBaggage } from "./edges.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
-import { judge } from "./validation.ts";
+import { judge, type Validation } from "./validation.ts";
 
 /** From accept to the chosen chain, handshake included. */
 const acceptTimeoutMs = 10_000;
@@ -111,8 +111,7 @@ export class Acceptance implements SocketOwner, Swept {
       tls: {
         secureContext,
         requestCert: tls.requestCert,
-        // A certificate the library does not like may still be one we know (by its hash): the judgement is ours.
-        rejectUnauthorized: false,
+        rejectUnauthorized: tls.requireCert && needsGoodChain(tls.validation()),
         ...(tls.alpn.length > 0 && { ALPNProtocols: tls.alpn }),
       },
     };
@@ -182,7 +181,8 @@ export class Acceptance implements SocketOwner, Swept {
     this.#over();
     this.#onClosed();
     this.#socket.data = nobody;
-    this.#socket.terminate();
+    // Not reset: an alert may still be on its way.
+    this.#socket.end();
   }
   #over(): void {
     this.#state = "over";
@@ -202,6 +202,10 @@ export class Acceptance implements SocketOwner, Swept {
     this.#onClosed();
   }
 }
+
+/** The library may refuse by itself, with an alert, unless a certificate it does not like may still be accepted. */
+const needsGoodChain = (validation: Validation | undefined): boolean =>
+  validation?.ca !== undefined && !validation.acceptsUntrusted;
 
 /** Why the client may not come in; undefined when it may, with `info.peer` set to who it has proved to be. `error`: of its chain. */
 function refusalOf(
