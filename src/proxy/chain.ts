@@ -19,6 +19,7 @@ import type { HostRules } from "./request.ts";
 import type { RouteTable } from "./route.ts";
 import type { Sweeper } from "./sweep.ts";
 import type { EdgeStats } from "./telemetry.ts";
+import type { Tracing } from "./tracing.ts";
 
 /** What every part of one proxy process shares. */
 export interface Runtime {
@@ -86,6 +87,7 @@ export interface HttpChain {
   clientCert: ClientCertForwarding;
   accessLog: AccessLog | undefined;
   localReply: LocalReply | undefined;
+  tracing: Tracing | undefined;
   streamIdleMs: number;
   connectionIdleMs: number;
   headerTimeoutMs: number;
@@ -113,6 +115,8 @@ export interface TcpChain {
   /** From accept to close, whatever happens; Infinity: no limit. */
   maxDurationMs: number;
   connectTriesMax: number;
+  /** Consistent hashing by the client's address. */
+  hashSourceIp: boolean;
   stats: InboundStats;
   /** Of its stat_prefix; kept when the chain is replaced. */
   counts: DownstreamCounts;

@@ -24,6 +24,7 @@ import { type ChainMatch, compileChainMatch } from "./chain_match.ts";
 import { compileClientCert } from "./client_cert.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
+import { compileTracing } from "./compile_tracing.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { FilterDeps, NetworkFilter } from "./filter.ts";
 import { compileNetworkFilter } from "./filters/network_registry.ts";
@@ -34,6 +35,7 @@ import type { LogSinks } from "./log_sinks.ts";
 import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";
+import type { SpanExporters } from "./span_exporter.ts";
 
 export interface CompiledChain extends ChainMatch {
   /** Stable across updates: a new configuration fills the same slot. */
@@ -62,6 +64,7 @@ export interface ListenerContext extends FilterDeps {
   owner: ChainOwner;
   secrets: SecretStore;
   sinks: LogSinks;
+  exporters: SpanExporters;
   cluster(name: string): ClusterSlot;
   routes(name: string): RouteSlot;
   inlineRoutes(config: RouteConfiguration, key: string): RouteSlot;
@@ -203,6 +206,7 @@ function compileHttp(
     maxStreamDurationMs: durationMs(http.commonHttpProtocolOptions?.maxStreamDuration, 0),
     clientCert: compileClientCert(http),
     accessLog: compileAccessLogs(http.accessLog, context, at),
+    tracing: compileTracing(http.tracing, inbound, context, at),
     localReply: compileLocalReply(http.localReplyConfig, context.random, at),
     streamIdleMs: durationMs(http.streamIdleTimeout, defaultStreamIdleMs) || Number.POSITIVE_INFINITY,
     connectionIdleMs:
@@ -279,6 +283,7 @@ function compileTcp(
     idleMs: durationMs(tcp.idleTimeout, defaultConnectionIdleMs) || Number.POSITIVE_INFINITY,
     maxDurationMs: durationMs(tcp.maxDownstreamConnectionDuration, 0) || Number.POSITIVE_INFINITY,
     connectTriesMax: tcp.maxConnectAttempts ?? tcpConnectTriesMax,
+    hashSourceIp: tcp.hashPolicy.some(({ policySpecifier }) => policySpecifier.case === "sourceIp"),
     stats: context.stats(key),
     counts: context.counts(`tcp.${tcp.statPrefix || listener.name}`),
   };

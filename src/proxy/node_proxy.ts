@@ -84,6 +84,7 @@ function passthroughChain(node: XdsNode): ChainSlot {
     idleMs: passthroughIdleMs,
     maxDurationMs: Number.POSITIVE_INFINITY,
     connectTriesMax: 1,
+    hashSourceIp: false,
     stats: { byPeer: new Map() },
     counts: newDownstreamCounts(),
   };

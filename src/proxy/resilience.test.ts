@@ -4,6 +4,7 @@ import {
   Cluster_DiscoveryType as Discovery,
   Cluster_LbPolicy as Lb,
 } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
+import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { realClock } from "../kernel/clock.ts";
 import {
   assignment,
@@ -14,7 +15,9 @@ import {
   httpChain,
   listener,
   milliseconds,
+  pack,
   prefix,
+  raw,
   routes,
   startFixture,
   tcpChain,
@@ -283,6 +286,30 @@ describe("consistent hashing", () => {
     await serve(configuration(addresses, { lbPolicy: Lb.MAGLEV }, source));
     expect((await names(8)).size).toBe(1);
   });
+});
+
+test("TCP connections of one address stay with one server when they are hashed by it", async () => {
+  const greeters = ["a", "b", "c", "d"].map((name) =>
+    Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { open: (socket) => void socket.end(name), data() {} } }),
+  );
+  try {
+    const addresses = greeters.map((server) => `127.0.0.1:${server.port}`);
+    const greetings = async (hashPolicy: object[]): Promise<Set<string>> => {
+      const config = configuration(addresses, { lbPolicy: Lb.MAGLEV });
+      const tcp = { statPrefix: "tcp", clusterSpecifier: { case: "cluster", value: "app" }, hashPolicy };
+      const typed = { case: "typedConfig", value: pack(TcpProxySchema, tcp as never) } as const;
+      config.listeners = [listener("127.0.0.1", port, [{ filters: [{ name: "tcp", configType: typed }] }])];
+      await serve(config);
+      const found = new Set<string>();
+      for (let i = 0; i < 12; i++) found.add((await raw(port, [])).text);
+      await proxy!.close();
+      return found;
+    };
+    expect((await greetings([])).size).toBeGreaterThan(1);
+    expect((await greetings([{ policySpecifier: { case: "sourceIp", value: {} } }])).size).toBe(1);
+  } finally {
+    for (const server of greeters) server.stop(true);
+  }
 });
 
 describe("circuit breakers", () => {

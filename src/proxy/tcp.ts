@@ -2,6 +2,7 @@
 
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import { pick, pickWeighted } from "./balance.ts";
+import { hashOf } from "./balancing/consistent.ts";
 import type { ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
 import type { ClusterSlot, Endpoint } from "./cluster.ts";
 import { Dial, type DialListener } from "./dial.ts";
@@ -67,7 +68,7 @@ export class TcpSession implements SocketOwner, DialListener {
     const endpoint =
       cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, this.#connection, this.#runtime)
-        : pick(slot, this.#runtime.random, this.#failed);
+        : pick(slot, this.#runtime.random, this.#failed, this.#hash());
     if (!endpoint) {
       this.#giveUp(this.#tries > 0 ? "UF,URX" : "UH");
       return;
@@ -96,6 +97,10 @@ export class TcpSession implements SocketOwner, DialListener {
     countConnection(endpoint, slot);
     const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#chain.owner.identity);
     this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
+  }
+
+  #hash(): bigint | undefined {
+    return this.#chain.hashSourceIp ? hashOf(this.#connection.remoteAddress) : undefined;
   }
 
   #edgeOf(endpoint: Endpoint, slot: ClusterSlot): EdgeStats {
