@@ -7,30 +7,28 @@ import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import type { Downstream } from "./downstream.ts";
-import type { BodySink, FilterRequest } from "./filter.ts";
-import { trustedAddress } from "./forwarded.ts";
+import type { BodySink } from "./filter.ts";
+import { type FilteredRequest, FilterRun } from "./filter_run.ts";
 import { Forwarding } from "./forwarding.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { answerFields } from "./header_policy.ts";
-import { addHeader, addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
+import { addHeader, addRules, prepareRequest, prepareResponse, setHeader } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";
 import { RequestView } from "./request.ts";
 import { lacksTls, redirectToHttps } from "./require_tls.ts";
-import { ResponseView } from "./response.ts";
 import {
   type ForwardAction,
   findRoute,
   findVirtualHost,
-  type HeaderRules,
   pickTarget,
   type Route,
   type WeightedTarget,
 } from "./route.ts";
-import { fieldAfter, type StreamInfo } from "./stream_info.ts";
+import type { StreamInfo } from "./stream_info.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
-export class Exchange implements FilterRequest, ForwardingOwner, BodySink, RecordedRequest {
+export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, RecordedRequest {
   readonly #runtime: Runtime;
   readonly #down: Downstream;
   readonly forwarding: Forwarding;
@@ -53,25 +51,20 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
   #route: Route | undefined;
   #target: WeightedTarget | undefined;
   #responseStarted = false;
-  #filterChain: HttpChain | undefined;
-  #filterIndex = 0;
-  #filterTimer: Cancel | undefined;
+  readonly #filters: FilterRun;
   #durationTimer: Cancel | undefined;
-  #filterState: Map<string, unknown> | undefined;
-  #endings: (() => void)[] | undefined;
-  /** Made when the first answer meets a response filter. */
-  #response: ResponseView | undefined;
 
   constructor(runtime: Runtime, down: Downstream) {
     this.#runtime = runtime;
     this.#down = down;
     this.client = down.connection;
     this.forwarding = new Forwarding(runtime, this);
+    this.#filters = new FilterRun(runtime, this);
     this.#record = new RequestRecord(runtime, this);
   }
 
   get wantsPayload(): boolean {
-    return !this.#down.understandsChunked || this.#response?.transform !== undefined;
+    return !this.#down.understandsChunked || this.#filters.transform !== undefined;
   }
 
   /**
@@ -88,8 +81,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     this.#route = undefined;
     this.#target = undefined;
     this.#responseStarted = false;
-    this.#filterChain = undefined;
-    this.#filterState = undefined;
+    this.#filters.reset();
     this.request.reset(this.client);
     this.forwarding.reset();
     clearEdits(this.requestEdits);
@@ -122,6 +114,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     const { head } = request;
     prepareRequest(this.requestEdits, request, chain, this.client);
     this.clearRouteCache();
+    if (chain.tracing !== undefined) this.#record.trace(chain.tracing, this.#route);
     this.#limitTime();
     this.isUpgrade = false;
     if (request.isConnect || (head.upgrade && !this.#hasBody)) {
@@ -157,88 +150,19 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
 
   // ---- filters: a filter continues, answers, or stops until resume() ----
 
-  /** Runs `chain`'s filters; then decides, or for a neighbour's chain goes on with the try. */
   runFilters(chain: HttpChain, from: number): void {
-    const { filters } = chain;
-    for (let i = from; i < filters.length; i++) {
-      this.#filterChain = chain;
-      this.#filterIndex = i;
-      if (this.route?.filtersOff?.has(filters[i]!.name)) continue;
-      if (filters[i]!.onRequest(this) === "stop") return;
-    }
-    this.#filterChain = undefined;
+    this.#filters.run(chain, from);
+  }
+  onFiltered(chain: HttpChain): void {
     if (chain === this.chain) this.#decide();
     else this.forwarding.open();
   }
-  resume(): void {
-    const chain = this.#filterChain;
-    if (!this.active || !chain) return;
-    this.runFilters(chain, this.#filterIndex + 1);
-    this.#down.flush();
-  }
-  after(delayMs: number, callback: () => void): void {
-    this.#filterTimer = this.#runtime.clock.after(delayMs, () => {
-      this.#filterTimer = undefined;
-      callback();
-    });
-  }
-  get route(): Route | undefined {
-    return this.#filterChain === this.chain ? this.#route : this.forwarding.neighbourRoute;
-  }
-  settings(name: string): unknown {
-    return this.route?.filterSettings.get(name);
-  }
-  /** A neighbour's route stands: it only leads to the workload's own port. */
   clearRouteCache(): void {
     const { request, chain } = this;
     const table = chain.routes.current;
     const host = table && findVirtualHost(table, request.host);
     const toHttps = host?.requireTls && lacksTls(host.requireTls, request, this.client, this.chain.edge);
     this.#route = toHttps ? redirectToHttps : host && findRoute(host, request);
-  }
-  /** As the running filter's chain sees it: for a neighbour's filters we are an authenticated peer at its port. */
-  get connection(): ConnectionInfo {
-    const { client } = this;
-    const to = this.forwarding.destination;
-    if (this.#filterChain === this.chain || to === undefined) return client;
-    const { host, port } = to.transport;
-    const peer = { identity: this.chain.owner.identity, authenticated: true };
-    return { ...client, localAddress: host, localPort: port, secure: true, peer };
-  }
-  get remoteAddress(): string {
-    const { edge, trustedHops } = this.#filterChain ?? this.chain;
-    return trustedAddress(this.request, this.client.remoteAddress, edge, trustedHops);
-  }
-  setRequestHeader(name: string, value: string): void {
-    this.request.override(name, value);
-    setHeader(this.requestEdits, name, value);
-  }
-  removeRequestHeader(name: string): void {
-    this.request.override(name, undefined);
-    removeHeader(this.requestEdits, name);
-  }
-  applyRequestRules(rules: HeaderRules): void {
-    addRules(this.requestEdits, rules, this.request.head, this);
-    for (const name of rules.remove) this.request.override(name, undefined);
-    for (const { name } of rules.add) this.request.override(name, fieldAfter(this.request.head, this.requestEdits, name));
-  }
-  metadata(namespace: string): unknown {
-    return this.request.metadata?.get(namespace);
-  }
-  setMetadata(namespace: string, value: unknown): void {
-    this.request.metadata ??= new Map();
-    this.request.metadata.set(namespace, value);
-  }
-  filterState(key: string): unknown {
-    return this.#filterState?.get(key);
-  }
-  setFilterState(key: string, value: unknown): void {
-    this.#filterState ??= new Map();
-    this.#filterState.set(key, value);
-  }
-  whenOver(callback: () => void): void {
-    this.#endings ??= [];
-    this.#endings.push(callback);
   }
   addResponseHeader(line: string): void {
     this.responseEdits.added += line;
@@ -322,7 +246,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
       return;
     }
     this.#record.status = status;
-    this.#filterResponse(undefined, "local");
+    this.#filters.respond(this.#record.status, undefined, "local");
     const { policy, localReply } = this.chain;
     if (policy.addsToAnswers) answerFields(this.responseEdits, this.request, this.requestEdits, policy, undefined);
     const changed = localReply && this.#changeReply(localReply, body);
@@ -349,25 +273,11 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     this.#record.status = head.status;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     this.#prepareResponse(head);
-    this.#filterResponse(head, framing);
+    this.#filters.respond(this.#record.status, head, framing);
     // A transformed body has no length known beforehand.
-    const sent = this.#response?.transform ? "close" : framing;
+    const sent = this.#filters.transform ? "close" : framing;
     this.#record.answered(head, this.responseEdits);
     this.#down.sendHead(head, this.responseEdits, sent, this.chain);
-  }
-  /** From the endpoint outwards: a neighbour's filters, then this chain's. */
-  #filterResponse(head: Head | undefined, framing: Framing | "local"): void {
-    const { responders } = this.chain;
-    const near = this.forwarding.neighbour?.responders;
-    if (responders.length === 0 && !near?.length) return;
-    this.#response ??= new ResponseView(this.responseEdits, this);
-    if (near) {
-      this.#filterChain = this.forwarding.neighbour;
-      this.#response.filter(this.#record.status, head, framing, near, this);
-    }
-    this.#filterChain = this.chain;
-    this.#response.filter(this.#record.status, head, framing, responders, this);
-    this.#filterChain = undefined;
   }
   #prepareResponse(head: Head): void {
     const { chain, request, requestEdits, responseEdits } = this;
@@ -383,12 +293,12 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
   }
   onBody(chunk: Buffer, from: number, to: number): boolean {
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
-    const transform = this.#response?.transform;
+    const transform = this.#filters.transform;
     if (transform === undefined) this.#record.responseBodyBytes += to - from;
     return transform === undefined ? this.#down.sendBody(chunk, from, to, "read") : transform.write(chunk, from, to);
   }
   onEnd(): void {
-    const transform = this.#response?.transform;
+    const transform = this.#filters.transform;
     if (transform === undefined) this.end();
     else transform.end();
   }
@@ -414,7 +324,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
   }
   onDownstreamDrain(): void {
     if (!this.active) return;
-    const transform = this.#response?.transform;
+    const transform = this.#filters.transform;
     if (transform === undefined) this.forwarding.resumeResponse();
     else transform.onDrain();
   }
@@ -427,7 +337,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     this.requestComplete = true;
     this.#record.status = head?.status ?? 200;
     if (head !== undefined) this.#prepareResponse(head);
-    this.#filterResponse(head, "none");
+    this.#filters.respond(this.#record.status, head, "none");
     this.#down.upgrade(head, this.responseEdits, upstream, rest);
   }
   onTunnelBytes(fromClient: boolean, count: number): void {
@@ -451,23 +361,10 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
 
   #finish(): void {
     this.active = false;
-    this.#filterChain = undefined;
-    this.#filterTimer?.();
-    this.#filterTimer = undefined;
     this.#durationTimer?.();
     this.#durationTimer = undefined;
-    const endings = this.#endings;
-    if (endings !== undefined) {
-      this.#endings = undefined;
-      for (const ending of endings) ending();
-    }
-    const forwarding = this.forwarding;
-    forwarding.finish();
-    const response = this.#response;
-    if (response?.transform !== undefined) {
-      response.transform.abort();
-      response.transform = undefined;
-    }
+    this.#filters.finish();
+    this.forwarding.finish();
     this.#record.report();
   }
 
@@ -480,7 +377,7 @@ export class Exchange implements FilterRequest, ForwardingOwner, BodySink, Recor
     return this.#target?.slot;
   }
   get filterStates(): ReadonlyMap<string, unknown> | undefined {
-    return this.#filterState;
+    return this.#filters.states;
   }
   get responseBytes(): number {
     return this.#down.responseBytes;
