@@ -22,7 +22,7 @@ import type { UpstreamConnection } from "./upstream.ts";
 const lingerMs = 2000;
 const lingerBytesMax = 1024 * 1024;
 /** A spent connection in use is told so with its next answer; only an idle one is simply closed. */
-const spentIdleMs = 500;
+const spentIdleMs = 750;
 
 /** An interim answer has no body, whatever its fields say. */
 const interimEdits = newEdits();
@@ -484,7 +484,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       if (waitedMs > this.#chain.streamIdleMs) this.#socket.terminate();
     } else if (
       waitedMs > this.#chain.connectionIdleMs ||
-      (waitedMs >= spentIdleMs && this.#isSpent) ||
+      (waitedMs > spentIdleMs && this.#isSpent) ||
       closes !== "nothing" ||
       this.#slot.current === undefined
     )
