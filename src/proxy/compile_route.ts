@@ -16,6 +16,7 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
 import { durationMs } from "./any.ts";
+import { criteriaOf } from "./balancing/subsets.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileHeaderRules } from "./compile_headers.ts";
 import { compileMatch } from "./compile_match.ts";
@@ -106,6 +107,11 @@ function compileVirtualHost(
   return { name: message.name, requireTls: requirements[message.requireTls], routes };
 }
 
+function decoratorOf({ decorator }: RouteMessage): Route["decorator"] {
+  if (!decorator?.operation) return undefined;
+  return { operation: decorator.operation, propagate: decorator.propagate ?? true };
+}
+
 const requirements: Record<TlsRequirementType, VirtualHost["requireTls"]> = {
   [TlsRequirementType.NONE]: undefined,
   [TlsRequirementType.EXTERNAL_ONLY]: "external",
@@ -137,6 +143,7 @@ function compileRoute(message: RouteMessage, outer: Outer, context: RouteContext
   );
   return {
     name: message.name,
+    decorator: decoratorOf(message),
     ...compileMatch(match, context.random),
     action: compileAction(message, match, host, context),
     requestHeaders: levels.map(({ request }) => request).filter((rules) => rules !== undefined),
@@ -190,7 +197,8 @@ function compileForward(
   const specifier = action.clusterSpecifier;
   const targets: WeightedTarget[] = [];
   const weights: number[] = [];
-  const plain = { headers: undefined, responseHeaders: undefined, hostRewrite: undefined };
+  const asked = action.metadataMatch?.filterMetadata["envoy.lb"];
+  const plain = { headers: undefined, responseHeaders: undefined, hostRewrite: undefined, criteria: criteriaOf(asked) };
   if (specifier.case === "cluster") {
     targets.push({ slot: context.slot(specifier.value), ...plain });
     weights.push(1);
@@ -202,6 +210,7 @@ function compileForward(
         headers: compileHeaderRules(entry.requestHeadersToAdd, entry.requestHeadersToRemove),
         responseHeaders: compileHeaderRules(entry.responseHeadersToAdd, entry.responseHeadersToRemove),
         hostRewrite: rewrite.case === "hostRewriteLiteral" ? rewrite.value : undefined,
+        criteria: criteriaOf(asked, entry.metadataMatch?.filterMetadata["envoy.lb"]),
       });
       weights.push(entry.weight ?? 0);
     }

@@ -151,6 +151,8 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   // ---- filters: a filter continues, answers, or stops until resume() ----
 
   runFilters(chain: HttpChain, from: number): void {
+    if (chain !== this.chain && chain.tracing !== undefined)
+      this.#record.traceNear(chain.tracing, this.forwarding.neighbourRoute);
     this.#filters.run(chain, from);
   }
   onFiltered(chain: HttpChain): void {
@@ -203,7 +205,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     const host = target.hostRewrite ?? action.hostRewrite;
     if (host !== undefined) this.request.rewriteAuthority(host);
     if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
-    this.forwarding.start(action, target.slot, cluster);
+    this.forwarding.start(action, target.slot, cluster, target.criteria);
   }
 
   #rewritePath(path: string): void {

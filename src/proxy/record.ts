@@ -11,6 +11,7 @@ import type { Forwarding } from "./forwarding.ts";
 import type { RequestView } from "./request.ts";
 import type { Route } from "./route.ts";
 import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "./stream_info.ts";
+import { finishSpan, injectSpan, type Span, startSpan, type Tracing } from "./tracing.ts";
 
 /** The request as its exchange holds it. */
 export interface RecordedRequest {
@@ -39,6 +40,9 @@ export class RequestRecord {
   #requestEndMs = -1;
   #responseStartMs = -1;
   #extraFlags = "";
+  #span: Span | undefined;
+  /** Of the workload in this process that the request went to. */
+  #nearSpan: Span | undefined;
   headBytes = 0;
   bodyBytes = 0;
   responseBodyBytes = 0;
@@ -56,9 +60,11 @@ export class RequestRecord {
   begin(chain: HttpChain, headBytes: number, hasBody: boolean): void {
     const { clock } = this.#runtime;
     this.#startMs = clock.monotonicMs();
+    this.#span = undefined;
+    this.#nearSpan = undefined;
     this.#needs = chain.accessLog?.needs;
+    if (chain.tracing !== undefined || this.#needs !== undefined) this.#startedAtMs = clock.now();
     if (this.#needs !== undefined) {
-      this.#startedAtMs = clock.now();
       this.#responseHeaders = undefined;
       this.#requestEndMs = hasBody ? -1 : 0;
       this.#responseStartMs = -1;
@@ -70,6 +76,19 @@ export class RequestRecord {
     this.flags = "-";
     this.#extraFlags = "";
     this.details = "";
+  }
+
+  /** The request's route is known. */
+  trace(tracing: Tracing, route: Route | undefined): void {
+    const { request, requestEdits } = this.#of;
+    this.#span = startSpan(tracing, request, requestEdits, route, this.#runtime.random);
+  }
+
+  /** It enters a neighbour's chain, perhaps not for the first time. */
+  traceNear(tracing: Tracing, route: Route | undefined): void {
+    const { request, requestEdits } = this.#of;
+    if (this.#span !== undefined) injectSpan(this.#span, requestEdits);
+    this.#nearSpan = startSpan(tracing, request, requestEdits, route, this.#runtime.random);
   }
 
   addFlag(flag: string): void {
@@ -124,6 +143,9 @@ export class RequestRecord {
       near.request(status, flags, durationMs, requestBytes, responseBytes);
     }
     if (chain.accessLog !== undefined) chain.accessLog.log(this.streamInfo());
+    if (this.#span !== undefined) finishSpan(this.#span, this.streamInfo());
+    if (this.#nearSpan !== undefined && forwarding.neighbour)
+      finishSpan(this.#nearSpan, { ...this.streamInfo(), owner: forwarding.neighbour.owner });
   }
 
   /** What formats are made of, as of now. */
@@ -141,7 +163,7 @@ export class RequestRecord {
       responseHead: this.responseHead,
       responseEdits,
       responseHeaders: needs && this.#responseHeaders,
-      startedAtMs: needs ? this.#startedAtMs : this.#runtime.clock.now() - durationMs,
+      startedAtMs: needs || this.#span ? this.#startedAtMs : this.#runtime.clock.now() - durationMs,
       durationMs,
       requestEndMs: this.#requestEndMs,
       responseStartMs: this.#responseStartMs,
@@ -161,8 +183,8 @@ export class RequestRecord {
       tries: forwarding.tries,
       metadata: request.metadata,
       filterState: this.#of.filterStates,
-      traceId: "",
-      traced: false,
+      traceId: this.#span?.traceId ?? "",
+      traced: this.#span?.sampled ?? false,
       localReplyBody: "",
     };
   }

@@ -11,6 +11,7 @@ export type TlsRequirement = "all" | "external" | undefined;
 /** 301, authority and path as they are. */
 export const redirectToHttps: Route = {
   name: "require-tls",
+  decorator: undefined,
   path: { kind: "prefix", value: "/", ignoreCase: false },
   tests: [],
   action: {

@@ -3,6 +3,7 @@
 import type { Random } from "../kernel/random.ts";
 import { pickWeighted } from "./balance.ts";
 import type { RoutePriority } from "./balancing/circuit_breaker.ts";
+import type { Criteria } from "./balancing/subsets.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import type { TextFormat } from "./formatter.ts";
 import type { HashPolicy } from "./hash_policy.ts";
@@ -40,6 +41,8 @@ export interface WeightedTarget {
   headers: HeaderRules | undefined;
   responseHeaders: HeaderRules | undefined;
   hostRewrite: string | undefined;
+  /** What is asked of its endpoints (metadata_match), for clusters with subsets. */
+  criteria: Criteria | undefined;
 }
 
 export interface ForwardAction {
@@ -91,6 +94,8 @@ export interface Match {
 
 export interface Route extends Match {
   name: string;
+  /** What spans are called; told to the next proxy when `propagate`. */
+  decorator: { operation: string; propagate: boolean } | undefined;
   action: ForwardAction | RedirectAction | DirectAction;
   /** In the order they apply: route, virtual host, table. */
   requestHeaders: readonly HeaderRules[];

@@ -26,6 +26,7 @@ import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { LogSinks } from "./log_sinks.ts";
 import type { RouteTable } from "./route.ts";
 import { SecretStore } from "./secrets.ts";
+import { SpanExporters } from "./span_exporter.ts";
 import { defaultTlsParams } from "./tls_params.ts";
 
 /** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */
@@ -71,6 +72,7 @@ export class XdsNode {
   readonly #subscriptions: { route: Subscription; endpoint: Subscription; secret: Subscription };
   readonly #tunnelContext: () => object | undefined;
   readonly #chains = new Map<string, ChainSlot>();
+  readonly #exporters = new SpanExporters();
   readonly #stats = new Map<string, InboundStats>();
   #knownClusters = new Map<string, KnownCluster>();
   #knownListeners = new Map<string, KnownListener>();
@@ -170,6 +172,7 @@ export class XdsNode {
 
   close(): void {
     this.#cancelWarming?.();
+    this.#exporters.close();
     this.#source.close();
     for (const [address, target] of this.#registered) this.#deps.runtime.inbound.delete(address, target);
     for (const slot of this.#chains.values()) slot.current = undefined;
@@ -312,6 +315,7 @@ export class XdsNode {
       owner: this.owner,
       secrets: this.secrets,
       sinks,
+      exporters: this.#exporters,
       cluster: (name) => this.#cluster(name),
       routes: (name) => {
         routeNames.add(name);
