@@ -198,6 +198,8 @@ export class ClusterSlot implements Usage {
   overprovisioningPercent = overprovisioningDefaultPercent;
   /** How endpoints are picked; built by the first pick after a change of anything it depends on. */
   selection: Selection | undefined;
+  /** The same by subset, for a cluster that has some. Bounded by what routes ask for. */
+  readonly subsets = new Map<string, Selection | undefined>();
   /** False until endpoints have arrived once, and have been checked once if they are to be. */
   warm = false;
   requestsActive = 0;
@@ -228,7 +230,7 @@ export class ClusterSlot implements Usage {
   }
   set current(cluster: Cluster | undefined) {
     this.#current = cluster;
-    this.selection = undefined;
+    this.reselect();
   }
   /** Everything known, whatever its health. */
   get all(): readonly Endpoint[] {
@@ -238,9 +240,10 @@ export class ClusterSlot implements Usage {
     return this.#clock.monotonicMs();
   }
 
-  /** An endpoint's health has changed. */
+  /** Something that picks depend on has changed. */
   reselect(): void {
     this.selection = undefined;
+    if (this.subsets.size > 0) this.subsets.clear();
   }
 
   /** Replaces the endpoints by `next`; those with a known key keep their object, the rest are retired. */
@@ -268,7 +271,7 @@ export class ClusterSlot implements Usage {
     for (const gone of before.values()) gone.retire();
     this.#all = [...all.values()];
     this.overprovisioningPercent = overprovisioningPercent;
-    this.selection = undefined;
+    this.reselect();
     this.warm = true;
     this.onEndpoints?.();
   }

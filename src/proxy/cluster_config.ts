@@ -2,6 +2,7 @@
 
 import type { OutlierConfig } from "./balancing/outlier.ts";
 import type { SlowStart } from "./balancing/slow_start.ts";
+import type { SubsetSettings } from "./balancing/subsets.ts";
 import type { ServiceIdentity } from "./cluster.ts";
 import { unknownService } from "./cluster.ts";
 import type { ClientTls } from "./compile_client_tls.ts";
@@ -72,6 +73,8 @@ export interface Cluster {
   readonly panicThresholdPercent: number;
   /** Localities get load by their weights instead of by their number of hosts. */
   readonly localityWeighted: boolean;
+  /** Set when requests go to those endpoints only whose metadata their routes ask for. */
+  readonly subsets: SubsetSettings | undefined;
   readonly connectTimeoutMs: number;
   readonly connectionIdleMs: number;
   readonly requestsPerConnectionMax: number;
@@ -104,6 +107,7 @@ export function clusterDefaults(name: string): Cluster {
     balancing: { policy: "ROUND_ROBIN", slowStart: undefined },
     panicThresholdPercent: panicThresholdDefaultPercent,
     localityWeighted: false,
+    subsets: undefined,
     connectTimeoutMs: connectTimeoutDefaultMs,
     connectionIdleMs: connectionIdleDefaultMs,
     requestsPerConnectionMax: Number.POSITIVE_INFINITY,

@@ -22,7 +22,9 @@ import { MeshbedError } from "../kernel/errors.ts";
 import { durationMs, unpack } from "./any.ts";
 import { isPrime } from "./balancing/consistent.ts";
 import type { SlowStart } from "./balancing/slow_start.ts";
+import type { SubsetSettings } from "./balancing/subsets.ts";
 import { type LoadBalancing, panicThresholdDefaultPercent } from "./cluster_config.ts";
+import { compileSubsets } from "./compile_subsets.ts";
 
 /** Envoy's defaults. */
 const ringSizeMinDefault = 1024;
@@ -35,6 +37,7 @@ export interface CompiledBalancing {
   balancing: LoadBalancing;
   panicThresholdPercent: number;
   localityWeighted: boolean;
+  subsets: SubsetSettings | undefined;
 }
 
 export function compileBalancing(message: Cluster): CompiledBalancing {
@@ -43,19 +46,24 @@ export function compileBalancing(message: Cluster): CompiledBalancing {
     100,
     Math.round(common?.healthyPanicThreshold?.value ?? panicThresholdDefaultPercent),
   );
-  if (message.lbSubsetConfig !== undefined) throw unsupported(message, "lb_subset_config");
   if (common?.consistentHashingLbConfig?.hashBalanceFactor !== undefined)
     throw unsupported(message, "consistent_hashing_lb_config.hash_balance_factor");
   const { policies } = message.loadBalancingPolicy ?? { policies: [] };
   if (policies.length > 0) {
     for (const { typedExtensionConfig } of policies) {
       const typed = typedExtensionConfig?.typedConfig && typedBalancing(message, typedExtensionConfig.typedConfig);
-      if (typed) return { ...typed, panicThresholdPercent };
+      if (typed) return { ...typed, panicThresholdPercent, subsets: undefined };
     }
     throw unsupported(message, `load_balancing_policy ${policies[0]!.typedExtensionConfig?.name ?? ""}`);
   }
+  const subsets = message.lbSubsetConfig && compileSubsets(message, message.lbSubsetConfig);
   const localityWeighted = common?.localityConfigSpecifier.case === "localityWeightedLbConfig";
-  return { balancing: plainBalancing(message), panicThresholdPercent, localityWeighted };
+  return {
+    balancing: plainBalancing(message),
+    panicThresholdPercent,
+    localityWeighted: localityWeighted && (subsets?.localityWeighted ?? true),
+    subsets,
+  };
 }
 
 function plainBalancing(message: Cluster): LoadBalancing {
@@ -90,7 +98,7 @@ type AnyMessage = Parameters<typeof unpack>[0];
 function typedBalancing(
   message: Cluster,
   any: AnyMessage,
-): Omit<CompiledBalancing, "panicThresholdPercent"> | undefined {
+): Pick<CompiledBalancing, "balancing" | "localityWeighted"> | undefined {
   const weighted = (config: { localityConfigSpecifier: { case?: string | undefined } } | undefined): boolean =>
     config?.localityConfigSpecifier.case === "localityWeightedLbConfig";
   const roundRobin = unpack(any, RoundRobinSchema);

@@ -149,7 +149,13 @@ describe("what is refused, by name", () => {
     healthChecks: [{ ...check, healthChecker: { case: "httpHealthCheck", value: { path: "/", ...value } } }],
   });
   const cases: [string, Init, string][] = [
-    ["subsets", { lbSubsetConfig: {} }, "lb_subset_config is not supported"],
+    ["lists as values of subsets", { lbSubsetConfig: { listAsAny: true } }, "listAsAny is not supported"],
+    ["a selector without keys", { lbSubsetConfig: { subsetSelectors: [{}] } }, "a selector has no keys"],
+    [
+      "a selector that falls back to itself",
+      { lbSubsetConfig: { subsetSelectors: [{ keys: ["a"], fallbackPolicy: 4, fallbackKeysSubset: ["a"] }] } },
+      "fallback_keys_subset must be some, not all, of a",
+    ],
     [
       "an unknown policy",
       {

@@ -86,6 +86,7 @@ const originalBalancing = {
   balancing: { policy: "ORIGINAL_DST" },
   panicThresholdPercent: 0,
   localityWeighted: false,
+  subsets: undefined,
 } as const;
 
 /** The extension's options win over the cluster's own deprecated field. */

@@ -6,6 +6,7 @@ import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, scratch } from "../wire/http1_write.ts";
 import { pick } from "./balance.ts";
 import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
+import type { Criteria } from "./balancing/subsets.ts";
 import type { HttpChain, Runtime } from "./chain.ts";
 import { setClientCert } from "./client_cert.ts";
 import type { ClusterSlot, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
@@ -39,6 +40,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #usage!: Usage;
   #thresholds!: Thresholds;
   #hash: bigint | undefined;
+  #criteria: Criteria | undefined;
   /** What the load balancer picked. */
   endpoint: Endpoint | undefined;
   /** The chain of the workload in this process that the endpoint is, if it is one. */
@@ -119,8 +121,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     return this.#owner.wantsPayload;
   }
 
-  start(action: ForwardAction, slot: ClusterSlot, cluster: Cluster): void {
+  start(action: ForwardAction, slot: ClusterSlot, cluster: Cluster, criteria?: Criteria): void {
     this.#action = action;
+    this.#criteria = criteria;
     this.#slot = slot;
     this.#cluster = cluster;
     this.#usage = usageOf(slot, action.priority);
@@ -153,7 +156,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const endpoint =
       cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, owner.client, this.#runtime)
-        : pick(slot, this.#runtime.random, avoid, this.#hash);
+        : pick(slot, this.#runtime.random, avoid, this.#hash, this.#criteria);
     if (endpoint === undefined) {
       owner.reply(503, "no healthy upstream", "UH", "", "no_healthy_upstream");
       return;

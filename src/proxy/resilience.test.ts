@@ -288,6 +288,22 @@ describe("consistent hashing", () => {
   });
 });
 
+test("weighted routes into two subsets of one cluster reach the endpoints with their metadata only", async () => {
+  const list = ["v1", "v2", "v2"].map((version) => ({ ...startServer(version), version }));
+  const lb = (version: string) => ({ filterMetadata: { "envoy.lb": { version } } });
+  const weighted = (version: string, weight: number) => ({ name: "app", weight, metadataMatch: lb(version) });
+  const subset = { keys: ["version"] };
+  const config = configuration(
+    list.map(({ address }) => address),
+    { lbSubsetConfig: { subsetSelectors: [subset] } } as ClusterFields,
+    { clusterSpecifier: { case: "weightedClusters", value: { clusters: [weighted("v1", 0), weighted("v2", 100)] } } },
+  );
+  for (const [index, { lbEndpoints }] of config.endpoints![0]!.endpoints.entries())
+    Object.assign(lbEndpoints[0]!.metadata!.filterMetadata, lb(list[index]!.version).filterMetadata);
+  await serve(config);
+  expect(await names(10)).toEqual(new Set(["v2"]));
+});
+
 test("TCP connections of one address stay with one server when they are hashed by it", async () => {
   const greeters = ["a", "b", "c", "d"].map((name) =>
     Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { open: (socket) => void socket.end(name), data() {} } }),

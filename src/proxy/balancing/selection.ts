@@ -9,36 +9,36 @@ import { localityLoad, type PriorityLoad, priorityLoads } from "./priority.ts";
 import { type SlowStart, slowStartFactor } from "./slow_start.ts";
 
 /** Endpoints that stand in for each other. */
-export interface Group {
+interface Group {
   /** Share of the cluster's load. */
   load: number;
   hosts: readonly Endpoint[];
 }
 
 /** Picks one of a group. `hash` matters to consistent hashing only, where `attempt` counts the hosts rejected before. */
-export interface Picker {
+interface Picker {
   pick(random: Random, hash: bigint | undefined, attempt: number): Endpoint;
 }
 
 export type Selection = Picker;
 
-/** Undefined: there is no host to be used. */
-export function select(slot: ClusterSlot, random: Random): Selection | undefined {
+/** How to pick one of `all`, which is the slot's endpoints or a subset of them. Undefined: there is no host to be used. */
+export function select(slot: ClusterSlot, all: readonly Endpoint[], random: Random): Selection | undefined {
   const { balancing } = slot.current!;
   const consistent = balancing.policy === "RING_HASH" || balancing.policy === "MAGLEV";
-  const groups = loadGroups(slot, !consistent).filter(({ load }) => load > 0);
-  const pickers = groups.map(({ hosts }) => pickerOf(balancing, hosts, slot, random));
+  const groups = loadGroups(slot, all, !consistent).filter(({ load }) => load > 0);
+  const pickers = groups.map(({ hosts }) => pickerOf(balancing, hosts, all, slot, random));
   if (pickers.length <= 1) return pickers[0];
   const loads = groups.map(({ load }) => load);
   return consistent ? new HashedGroups(pickers, loads) : new SharedGroups(pickers, loads);
 }
 
 /** The groups of a cluster with their loads. `byLocality`: weighted localities are groups of their own. */
-export function loadGroups(slot: ClusterSlot, byLocality: boolean): Group[] {
+function loadGroups(slot: ClusterSlot, all: readonly Endpoint[], byLocality: boolean): Group[] {
   const { panicThresholdPercent, localityWeighted } = slot.current!;
   const { overprovisioningPercent } = slot;
   const byPriority: Endpoint[][] = [];
-  for (const endpoint of slot.all) {
+  for (const endpoint of all) {
     const { priority, weight } = endpoint.placement;
     while (byPriority.length <= priority) byPriority.push([]);
     if (weight > 0) byPriority[priority]!.push(endpoint);
@@ -96,15 +96,21 @@ function localityGroups(
   });
 }
 
-function pickerOf(balancing: LoadBalancing, hosts: readonly Endpoint[], slot: ClusterSlot, random: Random): Picker {
+function pickerOf(
+  balancing: LoadBalancing,
+  hosts: readonly Endpoint[],
+  all: readonly Endpoint[],
+  slot: ClusterSlot,
+  random: Random,
+): Picker {
   if (hosts.length === 1) return new Only(hosts[0]!);
   switch (balancing.policy) {
     case "RANDOM":
       return new RandomPicker(hosts);
     case "RING_HASH":
-      return new HashPicker(hosts, ringTable(hashed(hosts, slot), balancing.ringSizeMin, balancing.ringSizeMax));
+      return new HashPicker(hosts, ringTable(hashed(hosts, all, slot), balancing.ringSizeMin, balancing.ringSizeMax));
     case "MAGLEV":
-      return new HashPicker(hosts, maglevTable(hashed(hosts, slot), balancing.tableSize));
+      return new HashPicker(hosts, maglevTable(hashed(hosts, all, slot), balancing.tableSize));
     case "LEAST_REQUEST": {
       const { slowStart, activeRequestBias, choices, fullScan } = balancing;
       if (!isUniform(hosts, slot, slowStart)) return new WeightedPicker(hosts, slot, slowStart, activeRequestBias);
@@ -130,11 +136,15 @@ function isUniform(hosts: readonly Endpoint[], slot: ClusterSlot, slowStart: Slo
 }
 
 /** With weighted localities a host's share is that of its locality, divided by the weights within. */
-function hashed(hosts: readonly Endpoint[], slot: ClusterSlot): { key: string; weight: number }[] {
+function hashed(
+  hosts: readonly Endpoint[],
+  all: readonly Endpoint[],
+  slot: ClusterSlot,
+): { key: string; weight: number }[] {
   const plain = hosts.map(({ placement }) => ({ key: placement.hashKey, weight: placement.weight }));
   if (!slot.current!.localityWeighted) return plain;
   const groups = localityGroups(
-    slot.all.filter(({ priority }) => priority === hosts[0]!.priority),
+    all.filter(({ priority }) => priority === hosts[0]!.priority),
     hosts,
     slot.overprovisioningPercent,
   );
