@@ -22,6 +22,7 @@ import {
   prefix,
   routes,
   startFixture,
+  tcpChain,
   toCluster,
   trusted,
 } from "./fixture.ts";
@@ -383,6 +384,32 @@ describe("a client certificate", () => {
       await proxy.close();
     }
     proxy = undefined;
+  });
+});
+
+describe("TLS passthrough", () => {
+  test("by server name: the client sees the certificate of the server behind, the proxy none of the bytes", async () => {
+    const behind = (pair: Pair, text: string) =>
+      Bun.serve({
+        hostname: "127.0.0.1",
+        port: 0,
+        tls: { cert: pair.certPem, key: pair.keyPem },
+        fetch: () => new Response(text),
+      });
+    const one = behind(pairs.one, "first");
+    const wild = behind(pairs.wild, "second");
+    const chain = (name: string, serverName: string) =>
+      tcpChain(name, { name, filterChainMatch: { serverNames: [serverName] } } as never);
+    proxy = await startFixture({
+      listeners: [listener("127.0.0.1", port, [chain("one", "one.test"), chain("wild", "*.wild.test")])],
+      clusters: [cluster("one", [`127.0.0.1:${one.port}`]), cluster("wild", [`127.0.0.1:${wild.port}`])],
+    });
+    const first = await getOverTls(port, "one.test");
+    expect([first.subject, first.text.slice(-5)]).toEqual(["one.test", "first"]);
+    const second = await getOverTls(port, "x.wild.test");
+    expect([second.subject, second.text.slice(-6)]).toEqual(["*.wild.test", "second"]);
+    expect((await getOverTls(port, "other.test")).subject).toBeUndefined();
+    await Promise.all([one.stop(true), wild.stop(true)]);
   });
 });
 
