@@ -31,11 +31,10 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
   `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
 - network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
 - `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id always made anew.
-- DownstreamTlsContext: SDS secret names in `tls_certificate_sds_secret_configs` and `validation_context_sds_secret_config` (or
-  `combined_validation_context`); `require_client_certificate`; `tls_params`. A secret that has not arrived refuses connections.
+- DownstreamTlsContext and UpstreamTlsContext: docs/proxy-limits.md has the fields. A secret that has not arrived refuses connections.
   A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
 CLUSTERS: EDS, STATIC, STRICT_DNS, LOGICAL_DNS, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
-  `transport_socket` UpstreamTlsContext (TLS origination: `sni`, trusted CA) is honoured for endpoints without a tunnel.
+  `transport_socket` (TLS origination) is honoured for endpoints without a tunnel.
 ROUTES: metadata is not read. `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
 HTTP FILTERS in `http_filters` order: fault, router (rbac, cors and others come with the issues that need them). An unknown filter is refused (NACK) unless `is_optional`.
 */
