@@ -397,11 +397,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   #lost(failure: Failure, reason: string): void {
     const owner = this.#owner;
-    if (this.endpoint) {
-      this.endpoint.failures++;
-      if (failure !== "stale")
-        this.endpoint.outlier?.local(failure === "per-try-timeout" ? "timeout" : "connect-failed");
-    }
+    if (this.endpoint) this.endpoint.failures++;
+    if (failure !== "stale")
+      this.endpoint?.outlier?.local(failure === "per-try-timeout" ? "timeout" : "connect-failed");
     if (failure === "per-try-timeout") this.#slot!.counts.timeouts++;
     if (this.#answerBegun) {
       this.#dropTry();
