@@ -2,12 +2,13 @@
 
 import { HeadAccumulator } from "../wire/accumulate.ts";
 import { ChunkedScanner, type Framing, requestFraming } from "../wire/http1_body.ts";
-import { Head, headError, known, releaseHead, requestHeadBytesMax, scanRequestHead } from "../wire/http1_head.ts";
-import { coalescedBodyBytesMax, type HeaderEdits, newEdits, scratch, writeFields } from "../wire/http1_write.ts";
+import { Head, headError, releaseHead, requestHeadBytesMax, scanRequestHead } from "../wire/http1_head.ts";
+import type { HeaderEdits } from "../wire/http1_write.ts";
 import type { Relay } from "../wire/relay.ts";
 import { release } from "../wire/release.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import type { AccessLog } from "./access_log.ts";
+import { AnswerWriter, endsConnection } from "./answer_writer.ts";
 import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
@@ -23,11 +24,6 @@ const lingerMs = 2000;
 const lingerBytesMax = 1024 * 1024;
 /** A spent connection in use is told so with its next answer; only an idle one is simply closed. */
 const spentIdleMs = 750;
-
-/** An interim answer has no body, whatever its fields say. */
-const interimEdits = newEdits();
-interimEdits.dropIds[known.contentLength] = 1;
-interimEdits.dropIds[known.transferEncoding] = 1;
 
 const statusOf: Record<number, number> = {
   [headError.malformed]: 400,
@@ -47,6 +43,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   readonly connection: ConnectionInfo;
   readonly #socket: OwnedSocket;
   readonly #writer: SocketWriter;
+  readonly #answer: AnswerWriter;
   readonly #runtime: Runtime;
   readonly #slot: ChainSlot;
   #chain: HttpChain;
@@ -66,8 +63,6 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   #bodyLeft = 0;
   #bodyDone = true;
   #keepAlive = true;
-  #corked = false;
-  #enchunk = false;
   #writtenBefore = 0;
   /** When the connection became idle, the current head began, or lingering started. */
   #sinceMs: number;
@@ -87,6 +82,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.connection = connection;
     this.#socket = socket;
     this.#writer = new SocketWriter(socket);
+    this.#answer = new AnswerWriter(this.#writer);
     this.#slot = slot;
     this.#chain = chain;
     this.#runtime = runtime;
@@ -256,83 +252,25 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   }
 
   sendContinue(): void {
-    if (this.#head.minor === 0) return;
-    this.flush();
-    this.#writer.write(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"), 0, 25, "kept");
+    if (this.#head.minor === 1) this.#answer.continue();
   }
-
   sendInterim(head: Head): void {
-    if (this.#head.minor === 0) return;
-    this.flush();
-    scratch.clear();
-    scratch.text("HTTP/1.1");
-    scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
-    writeFields(scratch, head, interimEdits);
-    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
+    if (this.#head.minor === 1) this.#answer.interim(head);
   }
-
   sendHead(head: Head, edits: HeaderEdits, framing: Framing, chain: HttpChain): void {
-    this.flush();
-    scratch.clear();
-    scratch.text("HTTP/1.1");
-    scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
-    this.#enchunk = false;
-    if (framing === "close" || (framing === "chunked" && !this.understandsChunked)) {
-      edits.dropIds[known.transferEncoding] = 1;
-      if (this.understandsChunked) {
-        this.#enchunk = true;
-        edits.added += "transfer-encoding: chunked\r\n";
-      } else this.#keepAlive = false;
-    } else if (framing === "none") {
-      // Nothing follows: no reader shall be told otherwise (RFC 9112 §6.1, RFC 9110 §8.6).
-      edits.dropIds[known.transferEncoding] = 1;
-      if (head.status === 204) edits.dropIds[known.contentLength] = 1;
-    } else if (chain.trailers && framing === "chunked") {
-      const trailer = head.get("trailer");
-      if (trailer !== undefined) edits.added += `trailer: ${trailer}\r\n`;
-    }
+    const { minor } = this.#head;
     // As Envoy: nobody waits for the rest of a request that is answered already.
-    if (this.#runtime.draining || !this.#bodyDone) this.#keepAlive = false;
-    if (!this.#keepAlive) edits.added += "connection: close\r\n";
-    else if (this.#head.minor === 0) edits.added += "connection: keep-alive\r\n";
-    writeFields(scratch, head, edits);
-    this.#corked = true;
+    if (this.#runtime.draining || !this.#bodyDone || endsConnection(framing, minor)) this.#keepAlive = false;
+    this.#answer.head(head, edits, framing, minor, this.#keepAlive, chain.trailers);
   }
-
   sendBody(chunk: Buffer, from: number, to: number, kind: "kept" | "read"): boolean {
-    if (from >= to) return !this.#writer.blocked;
-    if (this.#enchunk) {
-      if (!this.#corked) scratch.clear();
-      this.#corked = true;
-      scratch.text(`${(to - from).toString(16)}\r\n`);
-    }
-    if (this.#corked && scratch.length + to - from <= coalescedBodyBytesMax) scratch.copy(chunk, from, to);
-    else {
-      this.flush();
-      this.#writer.write(chunk, from, to, kind);
-      if (this.#enchunk) {
-        scratch.clear();
-        this.#corked = true;
-      }
-    }
-    if (this.#enchunk) scratch.text("\r\n");
-    return !this.#writer.blocked;
+    return this.#answer.body(chunk, from, to, kind);
   }
-
   flush(): void {
-    if (!this.#corked) return;
-    this.#corked = false;
-    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
+    this.#answer.flush();
   }
-
   finishBody(): void {
-    if (this.#enchunk) {
-      if (!this.#corked) scratch.clear();
-      this.#corked = true;
-      this.#enchunk = false;
-      scratch.text("0\r\n\r\n");
-    }
-    this.flush();
+    this.#answer.finish();
   }
 
   sendLocal(status: number, body: string, headers: string, chain: HttpChain, contentType = "text/plain"): void {
@@ -373,14 +311,19 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     if (!this.#exchange.active && !this.#writer.blocked) this.resumeRequest();
   }
 
+  get #serverLine(): string {
+    const { serverName } = this.#chain;
+    return serverName === undefined ? "" : `server: ${serverName}\r\n`;
+  }
+
   reset(): void {
     if (this.#tunnel !== undefined) this.#tunnel.abort();
     else this.#socket.terminate();
   }
 
   upgrade(head: Head | undefined, edits: HeaderEdits, upstream: UpstreamConnection, rest: Buffer | undefined): void {
-    this.flush();
-    this.#writeTunnelHead(head, edits);
+    if (head !== undefined) this.#answer.tunnelHead(head, edits);
+    else this.#answer.established(`${edits.added}date: ${this.#runtime.sweeper.httpDate}\r\n${this.#serverLine}`);
     this.#state = "handed over";
     this.#runtime.sweeper.delete(this);
     const early = { first: this.#rest, second: rest };
@@ -398,24 +341,6 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
         this.#onClosed();
       },
     });
-  }
-  #writeTunnelHead(head: Head | undefined, edits: HeaderEdits): void {
-    scratch.clear();
-    if (head === undefined) {
-      const server = this.#chain.serverName === undefined ? "" : `server: ${this.#chain.serverName}\r\n`;
-      scratch.text(`HTTP/1.1 200 OK\r\n${edits.added}date: ${this.#runtime.sweeper.httpDate}\r\n${server}\r\n`);
-    } else {
-      scratch.text("HTTP/1.1");
-      scratch.copy(head.buffer, head.start + 8, head.fieldsStart);
-      if (head.status === 101) {
-        const protocol = head.upgradeIndex < 0 ? "" : head.value(head.upgradeIndex);
-        scratch.text(`connection: upgrade\r\nupgrade: ${protocol}\r\n`);
-      }
-      edits.dropIds[known.contentLength] = 1;
-      edits.dropIds[known.transferEncoding] = 1;
-      writeFields(scratch, head, edits);
-    }
-    this.#writer.write(scratch.buffer, 0, scratch.length, "reused");
   }
 
   #lingerClose(): void {
