@@ -54,7 +54,8 @@ export function forwardClientCert(
   if (how.mode === "always") return;
   const element = how.mode === "sanitize" ? undefined : elementOf(connection, how);
   if (element !== undefined && how.mode === "forward") return;
-  const before = how.mode === "append" && element !== undefined ? request.head.get(name) : undefined;
+  const isAppended = how.mode === "append" && element !== undefined && request.has(known.xForwardedClientCert);
+  const before = isAppended ? request.head.get(name) : undefined;
   edits.dropIds[known.xForwardedClientCert] = 1;
   if (element !== undefined) edits.added += `${name}: ${before === undefined ? "" : `${before},`}${element}\r\n`;
 }
