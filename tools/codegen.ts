@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { writeExtensions } from "./extensions.ts";
-import { stripDescriptors } from "./strip-descriptors.ts";
+import { writeLazyDescriptors } from "./lazy-descriptors.ts";
 
 const root = join(import.meta.dir, "..");
 const deps = join(root, "node_modules/@grpc/grpc-js-xds/deps");
@@ -13,7 +13,6 @@ const stamp = join(final, ".stamp");
 
 /** Messages the project uses; everything they import is generated with them. Add a root to use a new filter or resource. */
 const roots = [
-  "envoy/service/discovery/v3/ads.proto",
   "envoy/service/discovery/v3/discovery.proto",
   "envoy/config/bootstrap/v3/bootstrap.proto",
   "envoy/config/listener/v3/listener.proto",
@@ -62,7 +61,8 @@ const roots = [
 const key = JSON.stringify([
   roots,
   readFileSync(join(root, "src/xds/workload.proto"), "utf8"),
-  readFileSync(join(import.meta.dir, "strip-descriptors.ts"), "utf8"),
+  readFileSync(join(import.meta.dir, "lazy-descriptors.ts"), "utf8"),
+  readFileSync(join(import.meta.dir, "descriptors.ts"), "utf8"),
   readFileSync(join(import.meta.dir, "extensions.ts"), "utf8"),
   ...["@grpc/grpc-js-xds", "@bufbuild/protoc-gen-es"].map(
     (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
@@ -119,7 +119,7 @@ const buf = Bun.spawnSync(
 );
 if (!buf.success) process.exit(1);
 rmSync(protos, { recursive: true, force: true });
-stripDescriptors(out);
+await writeLazyDescriptors(out);
 writeExtensions(out);
 writeFileSync(join(out, ".stamp"), key);
 rmSync(final, { recursive: true, force: true });

@@ -1,7 +1,7 @@
 // Small helpers for Envoy's messages: typed Any, durations, addresses, metadata.
 
-import type { DescMessage, JsonObject, MessageShape } from "@bufbuild/protobuf";
-import { type Any, anyUnpack, type Duration } from "@bufbuild/protobuf/wkt";
+import { type DescMessage, fromBinary, type JsonObject, type MessageShape } from "@bufbuild/protobuf";
+import type { Any, Duration } from "@bufbuild/protobuf/wkt";
 import type { Address } from "#gen/xds/envoy/config/core/v3/address_pb.js";
 import type { Metadata } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
@@ -10,8 +10,12 @@ import { unknownService } from "./cluster.ts";
 
 /** The message inside, or undefined when it is of another type. */
 export function unpack<Desc extends DescMessage>(any: Any, schema: Desc): MessageShape<Desc> | undefined {
-  return anyUnpack(any, schema);
+  // Not the library's anyUnpack: it loads the descriptors of every well-known type.
+  return typeName(any) === schema.typeName ? fromBinary(schema, any.value) : undefined;
 }
+
+/** What is inside, without the "type.googleapis.com/". */
+export const typeName = (any: Any): string => any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
 
 export function durationMs(duration: Duration | undefined, absent: number): number {
   return duration === undefined ? absent : Number(duration.seconds) * 1000 + duration.nanos / 1e6;

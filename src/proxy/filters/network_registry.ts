@@ -1,7 +1,8 @@
 // The explicit list of network filters that come before the terminal one (HTTP connection manager, TCP proxy).
 
-import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { unpack } from "../any.ts";
 import type { FilterDeps, NetworkFilter, NetworkFilterFactory } from "../filter.ts";
 
 const network = "envoy.extensions.filters.network";
@@ -40,5 +41,5 @@ export function compileNetworkFilter(
   const row = rows.find((entry) => entry.config === type);
   if (!config || !row) throw new MeshbedError("FILTER_UNSUPPORTED", `${at}: network filter ${name} is not supported`);
   const factory = row.load() as NetworkFilterFactory;
-  return factory.create(name, anyUnpack(config, factory.config)!, deps);
+  return factory.create(name, unpack(config, factory.config)!, deps);
 }

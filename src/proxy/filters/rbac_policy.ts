@@ -1,11 +1,11 @@
 // Role based access control (envoy.config.rbac.v3): policies compiled once into tests, and the pure decision on them.
 
-import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import type { TypedExtensionConfig } from "#gen/xds/envoy/config/core/v3/extension_pb.js";
 import { type Permission, type Principal, type RBAC, RBAC_Action } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import type { PathMatcher } from "#gen/xds/envoy/type/matcher/v3/path_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { unpack } from "../any.ts";
 import type { ConnectionInfo } from "../chain.ts";
 import { compileCidr } from "../cidr.ts";
 import { compileHeader, compileMetadata, compileString } from "../match.ts";
@@ -166,7 +166,7 @@ function path({ rule }: PathMatcher): Test {
 }
 
 function uriTemplate({ name, typedConfig }: TypedExtensionConfig): Test {
-  const config = typedConfig && anyUnpack(typedConfig, UriTemplateMatchConfigSchema);
+  const config = typedConfig && unpack(typedConfig, UriTemplateMatchConfigSchema);
   if (!config) throw refused(`uri_template ${name} has no UriTemplateMatchConfig`);
   const template = compileUriTemplate(config.pathTemplate);
   return ({ request }) => request !== undefined && template.match(request.pathOnly) !== undefined;

@@ -1,9 +1,10 @@
 // The explicit list of HTTP filters. A filter's module is loaded when a configuration first names it; what is not listed is refused (NACK).
 
-import { type Any, anyUnpack } from "@bufbuild/protobuf/wkt";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { type CorsPolicy, FilterConfigSchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { typeName, unpack } from "../any.ts";
 import type { Filter, FilterDeps, FilterFactory } from "../filter.ts";
 
 interface Row {
@@ -52,7 +53,6 @@ const rows: readonly Row[] = [
 /** The router ends every chain and is the forwarding itself. */
 const routerType = `${http}.router.v3.Router`;
 
-const typeName = (any: Any): string => any.typeUrl.slice(any.typeUrl.lastIndexOf("/") + 1);
 const loaded = (row: Row): FilterFactory => row.load() as FilterFactory;
 
 export function compileFilters(filters: readonly HttpFilter[], deps: FilterDeps): Filter[] {
@@ -64,7 +64,7 @@ export function compileFilters(filters: readonly HttpFilter[], deps: FilterDeps)
     const row = rows.find((entry) => entry.config === type);
     if (config && row) {
       const factory = loaded(row);
-      const filter = factory.create(name, anyUnpack(config, factory.config)!, deps);
+      const filter = factory.create(name, unpack(config, factory.config)!, deps);
       chain.push(disabled ? onlyWhereConfigured(filter) : filter);
     } else if (!isOptional)
       throw new MeshbedError(
@@ -101,7 +101,7 @@ export function compileFilterSettings(...levels: readonly Readonly<Record<string
   const off = new Set<string>();
   for (const level of levels)
     for (const [name, outer] of Object.entries(level)) {
-      const wrapper = anyUnpack(outer, FilterConfigSchema);
+      const wrapper = unpack(outer, FilterConfigSchema);
       off.delete(name);
       if (wrapper?.disabled) off.add(name);
       const any = wrapper ? wrapper.config : outer;
@@ -109,7 +109,7 @@ export function compileFilterSettings(...levels: readonly Readonly<Record<string
       const row = rows.find(({ perRoute }) => perRoute === typeName(any));
       if (row) {
         const factory = loaded(row);
-        settings.set(name, factory.settings(anyUnpack(any, factory.perRoute)!, settings.get(name)));
+        settings.set(name, factory.settings(unpack(any, factory.perRoute)!, settings.get(name)));
       } else if (!wrapper?.isOptional)
         throw new MeshbedError("FILTER_UNSUPPORTED", `route settings of ${name} (${typeName(any)}) are not supported`);
     }
