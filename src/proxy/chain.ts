@@ -17,8 +17,10 @@ import type { LocalReply } from "./local_reply.ts";
 import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { RouteTable } from "./route.ts";
+import type { SeriesRegistry } from "./series.ts";
 import type { Sweeper } from "./sweep.ts";
 import type { EdgeStats } from "./telemetry.ts";
+import type { TelemetryOptions } from "./telemetry_options.ts";
 import type { Tracing } from "./tracing.ts";
 
 /** What every part of one proxy process shares. */
@@ -27,6 +29,8 @@ export interface Runtime {
   random: Random;
   log: Log;
   metrics: Metrics;
+  /** Istio's standard metrics. */
+  series: SeriesRegistry;
   sweeper: Sweeper;
   inbound: InboundRegistry;
   /** All addresses of a host name. */
@@ -88,6 +92,7 @@ export interface HttpChain {
   accessLog: AccessLog | undefined;
   localReply: LocalReply | undefined;
   tracing: Tracing | undefined;
+  telemetry: TelemetryOptions;
   streamIdleMs: number;
   connectionIdleMs: number;
   headerTimeoutMs: number;
@@ -111,6 +116,7 @@ export interface TcpChain {
   totalWeight: number;
   networkFilters: readonly NetworkFilter[];
   accessLog: AccessLog | undefined;
+  telemetry: TelemetryOptions;
   idleMs: number;
   /** From accept to close, whatever happens; Infinity: no limit. */
   maxDurationMs: number;

@@ -11,6 +11,7 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import {
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
+  type HttpFilter as HttpFilterMessage,
   HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
   HttpConnectionManager_PathWithEscapedSlashesAction as SlashesAction,
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
@@ -36,6 +37,7 @@ import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";
 import type { SpanExporters } from "./span_exporter.ts";
+import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry_options.ts";
 
 export interface CompiledChain extends ChainMatch {
   /** Stable across updates: a new configuration fills the same slot. */
@@ -158,7 +160,8 @@ function compileFilterChain(
     const http = config && unpack(config, HttpConnectionManagerSchema);
     if (http) return compileHttp(http, networkFilters, key, at, listener, context);
     const tcp = config && unpack(config, TcpProxySchema);
-    if (tcp) return compileTcp(tcp, networkFilters, key, at, listener, context);
+    if (tcp)
+      return { ...compileTcp(tcp, networkFilters, key, at, listener, context), telemetry: telemetryOf(filters, at) };
     const compiled = compileNetworkFilter(filter.name, config, at, context);
     if (compiled) networkFilters.push(compiled);
   }
@@ -184,7 +187,9 @@ function compileHttp(
   const upgrades = http.upgradeConfigs
     .filter(({ enabled }) => enabled !== false)
     .map(({ upgradeType }) => upgradeType.toLowerCase());
-  const filters = compileFilters(http.httpFilters, context);
+  // Telemetry is built in; its filter only configures it.
+  const httpFilters = http.httpFilters.filter(({ name }) => name !== statsFilterName);
+  const filters = compileFilters(httpFilters, context);
   return {
     kind: "http",
     owner: context.owner,
@@ -206,6 +211,7 @@ function compileHttp(
     maxStreamDurationMs: durationMs(http.commonHttpProtocolOptions?.maxStreamDuration, 0),
     clientCert: compileClientCert(http),
     accessLog: compileAccessLogs(http.accessLog, context, at),
+    telemetry: telemetryOf(http.httpFilters, at),
     tracing: compileTracing(http.tracing, inbound, context, at),
     localReply: compileLocalReply(http.localReplyConfig, context.random, at),
     streamIdleMs: durationMs(http.streamIdleTimeout, defaultStreamIdleMs) || Number.POSITIVE_INFINITY,
@@ -230,6 +236,11 @@ function clientLimits(http: HttpConnectionManager, edge: boolean) {
     connectionMaxMs: durationMs(common?.maxConnectionDuration, 0) || never,
     requestsPerConnectionMax: common?.maxRequestsPerConnection || never,
   };
+}
+
+function telemetryOf(filters: readonly (NetworkFilterMessage | HttpFilterMessage)[], at: string): TelemetryOptions {
+  const config = filters.find(({ name }) => name === statsFilterName)?.configType;
+  return compileTelemetry(config?.case === "typedConfig" ? config.value : undefined, at);
 }
 
 function escapedSlashesOf(http: HttpConnectionManager): EscapedSlashes {
@@ -258,7 +269,7 @@ function compileTcp(
   at: string,
   listener: ListenerFacts,
   context: ListenerContext,
-): TcpChain {
+): Omit<TcpChain, "telemetry"> {
   const specifier = tcp.clusterSpecifier;
   const targets: ClusterSlot[] = [];
   const weights: number[] = [];

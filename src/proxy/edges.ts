@@ -1,6 +1,5 @@
 // Which statistics a request counts in: from whom, to whom. Also the baggage that tells the tunnel's other side who we are.
 
-import type { Metrics } from "../kernel/metrics.ts";
 import type { Chain, ChainOwner, ConnectionInfo } from "./chain.ts";
 import {
   type ClusterSlot,
@@ -10,69 +9,92 @@ import {
   unknownWorkload,
   type WorkloadIdentity,
 } from "./cluster.ts";
-import { EdgeStats } from "./telemetry.ts";
+import type { SeriesRegistry } from "./series.ts";
+import { type EdgeLabels, EdgeStats } from "./telemetry.ts";
 
 /** Peers told apart per inbound chain; more share one "unknown". */
 const peersMax = 1000;
 
-/** Reported by the source. Without an endpoint the destination is what the cluster says, or unknown. */
+/**
+ * Reported by the source. Without an endpoint the destination is what the cluster says, or unknown.
+ * `host`: the request's, for a destination without a name.
+ */
 export function outboundEdge(
-  metrics: Metrics,
-  owner: ChainOwner,
+  registry: SeriesRegistry,
+  chain: Chain,
   endpoint: Endpoint | undefined,
   slot: ClusterSlot | undefined,
+  host: string,
 ): EdgeStats {
+  const { owner, telemetry } = chain;
   const holder = endpoint ?? slot ?? owner;
-  if (holder.stats !== undefined) return holder.stats;
-  const principal = endpoint?.transport.tls?.spiffeId ?? "unknown";
-  holder.stats = new EdgeStats(metrics, {
-    reporter: "source",
-    source: owner.identity,
-    destination: { ...(endpoint?.workload ?? unknownWorkload), principal },
-    service: slot?.current?.service ?? unknownService,
-    securityPolicy: "unknown",
-  });
-  return holder.stats;
+  let stats = holder.stats;
+  if (stats === undefined || stats.options !== telemetry) {
+    const principal = endpoint?.transport.tls?.spiffeId ?? "unknown";
+    const labels: EdgeLabels = {
+      reporter: "source",
+      source: owner.identity,
+      destination: { ...(endpoint?.workload ?? unknownWorkload), principal },
+      service: slot?.current?.service ?? unknownService,
+      securityPolicy: "unknown",
+    };
+    stats = new EdgeStats(registry, labels, telemetry);
+    holder.stats = stats;
+  }
+  const isUnnamed =
+    telemetry.hostFallback && host !== "" && (slot?.current?.service ?? unknownService) === unknownService;
+  return isUnnamed ? stats.ofHost(host) : stats;
 }
 
 /** Reported by the destination, for a connection from elsewhere. */
-export function inboundEdge(metrics: Metrics, chain: Chain, connection: ConnectionInfo): EdgeStats {
+export function inboundEdge(registry: SeriesRegistry, chain: Chain, connection: ConnectionInfo): EdgeStats {
   const { edge } = connection;
   // The identity is another object once the workload's certificate or metadata has arrived.
-  if (edge !== undefined && connection.edgeOf === chain.stats && edge.destination === chain.owner.identity) return edge;
+  if (edge !== undefined && connection.edgeOf === chain.stats && isCurrent(edge, chain)) return edge;
   const { identity, authenticated } = connection.peer;
   connection.edgeOf = chain.stats;
-  connection.edge = peerEdge(metrics, chain, identity, authenticated);
+  connection.edge = peerEdge(registry, chain, identity, authenticated);
   return connection.edge;
 }
 
+const isCurrent = (edge: EdgeStats, chain: Chain): boolean =>
+  edge.destination === chain.owner.identity && edge.options === chain.telemetry;
+
 /** Reported by the destination, for a caller in this very process. Nothing crossed a wire, but both sides are known for certain. */
-export function neighbourEdge(metrics: Metrics, chain: Chain, endpoint: Endpoint, source: ChainOwner): EdgeStats {
-  const { neighbourStats: known } = endpoint;
-  const isCurrent = endpoint.neighbourOf === chain.stats && known?.destination === chain.owner.identity;
-  if (known === undefined || !isCurrent) {
+export function neighbourEdge(
+  registry: SeriesRegistry,
+  chain: Chain,
+  endpoint: Endpoint,
+  source: ChainOwner,
+): EdgeStats {
+  const { neighbourStats: before } = endpoint;
+  if (before === undefined || endpoint.neighbourOf !== chain.stats || !isCurrent(before, chain)) {
     endpoint.neighbourOf = chain.stats;
-    endpoint.neighbourStats = peerEdge(metrics, chain, source.identity, source.identity.principal !== "unknown");
+    endpoint.neighbourStats = peerEdge(registry, chain, source.identity, source.identity.principal !== "unknown");
   }
   return endpoint.neighbourStats!;
 }
 
-function peerEdge(metrics: Metrics, chain: Chain, peer: WorkloadIdentity, authenticated: boolean): EdgeStats {
+function peerEdge(registry: SeriesRegistry, chain: Chain, peer: WorkloadIdentity, authenticated: boolean): EdgeStats {
   const { byPeer } = chain.stats;
-  const full = byPeer.size >= peersMax;
-  const source = full ? unknownWorkload : peer;
-  const key = full
-    ? ""
-    : `${source.workload};${source.namespace};${source.canonicalRevision};${source.principal};${authenticated}`;
+  const nameOf = (who: WorkloadIdentity): string =>
+    `${who.workload};${who.namespace};${who.canonicalRevision};${who.principal};${authenticated}`;
+  let key = nameOf(peer);
+  let source = peer;
+  if (!byPeer.has(key) && byPeer.size >= peersMax) {
+    source = unknownWorkload;
+    key = "";
+  }
   let stats = byPeer.get(key);
-  if (stats === undefined || stats.destination !== chain.owner.identity) {
-    stats = new EdgeStats(metrics, {
+  if (stats === undefined || !isCurrent(stats, chain)) {
+    const labels: EdgeLabels = {
       reporter: "destination",
       source,
       destination: chain.owner.identity,
       service: serviceOfChain(chain),
       securityPolicy: authenticated ? "mutual_tls" : "none",
-    });
+    };
+    stats = new EdgeStats(registry, labels, chain.telemetry, () => byPeer.delete(key));
     byPeer.set(key, stats);
   }
   return stats;

@@ -13,6 +13,7 @@ import { type Dispatch, dispatch, type LocalWorkload } from "./dispatch.ts";
 import { type Sockets, socketKey, type WantedSocket } from "./sockets.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
+import { standardTelemetry } from "./telemetry_options.ts";
 import { XdsNode, type XdsNodeDeps } from "./xds_node.ts";
 
 /** A connection of a pod that is not known yet is held this long; it normally takes a few milliseconds. */
@@ -81,6 +82,7 @@ function passthroughChain(node: XdsNode): ChainSlot {
     totalWeight: 1,
     networkFilters: [],
     accessLog: undefined,
+    telemetry: standardTelemetry,
     idleMs: passthroughIdleMs,
     maxDurationMs: Number.POSITIVE_INFINITY,
     connectTriesMax: 1,

@@ -12,6 +12,7 @@ import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
 import { LogFiles, type LogSinks } from "./log_sinks.ts";
 import { boundSockets, NodeProxy } from "./node_proxy.ts";
+import { SeriesRegistry } from "./series.ts";
 import { Sockets, type WantedSocket } from "./sockets.ts";
 import { Sweeper } from "./sweep.ts";
 import type { AdminSettings, ProxyOptions, RunningProxy } from "./types.ts";
@@ -35,12 +36,15 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   socketErrors.report = (error) => log.warn("connection lost", { error: messageOf(error) });
   const sweeper = new Sweeper(clock);
   const metrics = new Metrics();
+  const series = new SeriesRegistry(metrics);
+  sweeper.add(series);
   const sockets = new Sockets(log, options.takesOver);
   const runtime: Runtime = {
     clock,
     random: options.random,
     log,
     metrics,
+    series,
     sweeper,
     inbound: new InboundRegistry(),
     resolve: options.resolve ?? systemResolve,

@@ -127,20 +127,23 @@ export class RequestRecord {
 
   /** The request is over. */
   report(): void {
-    const { chain, client, forwarding, cluster, responseBytes } = this.#of;
-    const { metrics } = this.#runtime;
+    const { chain, client, request, forwarding, cluster, responseBytes } = this.#of;
+    const { series } = this.#runtime;
     const { status } = this;
     const durationMs = this.#elapsedMs;
     const flags = this.#allFlags;
     const requestBytes = this.headBytes + this.bodyBytes;
-    const edge = chain.inbound
-      ? inboundEdge(metrics, chain, client)
-      : outboundEdge(metrics, chain.owner, forwarding.endpoint, cluster);
-    edge.request(status, flags, durationMs, requestBytes, responseBytes);
+    const traceId = this.#span?.sampled ? this.#span.traceId : "";
+    if (!chain.telemetry.off) {
+      const edge = chain.inbound
+        ? inboundEdge(series, chain, client)
+        : outboundEdge(series, chain, forwarding.endpoint, cluster, request.host);
+      edge.request(status, flags, durationMs, requestBytes, responseBytes, traceId);
+    }
     chain.counts.ended[statusClass(status)]!++;
-    if (forwarding.neighbour) {
-      const near = neighbourEdge(metrics, forwarding.neighbour, forwarding.endpoint!, chain.owner);
-      near.request(status, flags, durationMs, requestBytes, responseBytes);
+    if (forwarding.neighbour && !forwarding.neighbour.telemetry.off) {
+      const near = neighbourEdge(series, forwarding.neighbour, forwarding.endpoint!, chain.owner);
+      near.request(status, flags, durationMs, requestBytes, responseBytes, traceId);
     }
     if (chain.accessLog !== undefined) chain.accessLog.log(this.streamInfo());
     if (this.#span !== undefined) finishSpan(this.#span, this.streamInfo());

@@ -88,7 +88,7 @@ export class TcpSession implements SocketOwner, DialListener {
           this.#giveUp(own ? "UAEX" : "UH");
           return;
         }
-        this.#edges.push(neighbourEdge(this.#runtime.metrics, neighbour, endpoint, this.#chain.owner));
+        this.#edges.push(neighbourEdge(this.#runtime.series, neighbour, endpoint, this.#chain.owner));
         to = own;
       }
     }
@@ -104,10 +104,10 @@ export class TcpSession implements SocketOwner, DialListener {
   }
 
   #edgeOf(endpoint: Endpoint, slot: ClusterSlot): EdgeStats {
-    const { metrics } = this.#runtime;
+    const { series } = this.#runtime;
     return this.#chain.inbound
-      ? inboundEdge(metrics, this.#chain, this.#connection)
-      : outboundEdge(metrics, this.#chain.owner, endpoint, slot);
+      ? inboundEdge(series, this.#chain, this.#connection)
+      : outboundEdge(series, this.#chain, endpoint, slot, "");
   }
 
   onDialed(socket: OwnedSocket, rest: Buffer | undefined): void {

@@ -1,18 +1,14 @@
 // Istio's standard metrics. The series of one (source, destination) pair are looked up once per response code and then incremented directly.
 
-import { type Counter, type Histogram, type Labels, type Metrics, observe } from "../kernel/metrics.ts";
+import { keepExemplar, observe } from "../kernel/metrics.ts";
 import type { ServiceIdentity, WorkloadIdentity } from "./cluster.ts";
-
-/** Envoy's default histogram buckets in milliseconds, as Istio's proxies expose them. */
-const durationBoundsMs = [
-  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-] as const;
-const sizeBoundsBytes = [
-  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-] as const;
+import type { RequestSeries, SeriesRegistry, SeriesUser, TcpSeries } from "./series.ts";
+import type { TelemetryOptions } from "./telemetry_options.ts";
 
 /** Different (flags, code) pairs kept per edge; more share one series. */
 const flaggedSeriesMax = 64;
+/** Hosts told apart for a destination nobody names; more are "unknown". */
+const hostsMax = 100;
 
 export interface EdgeLabels {
   reporter: "source" | "destination";
@@ -20,20 +16,6 @@ export interface EdgeLabels {
   destination: WorkloadIdentity;
   service: ServiceIdentity;
   securityPolicy: "mutual_tls" | "none" | "unknown";
-}
-
-interface RequestSeries {
-  requests: Counter;
-  duration: Histogram;
-  requestBytes: Histogram;
-  responseBytes: Histogram;
-}
-
-interface TcpSeries {
-  opened: Counter;
-  closed: Counter;
-  sentBytes: Counter;
-  receivedBytes: Counter;
 }
 
 /** Istio's label order. */
@@ -66,68 +48,94 @@ function labelsOf(edge: EdgeLabels, protocol: string): Record<string, string> {
 }
 
 /** The metrics of one direction between two workloads. */
-export class EdgeStats {
-  readonly #metrics: Metrics;
+export class EdgeStats implements SeriesUser {
+  readonly #registry: SeriesRegistry;
   readonly #labels: EdgeLabels;
+  readonly options: TelemetryOptions;
+  readonly #onUnused: () => void;
   readonly #byCode: (RequestSeries | undefined)[] = [];
   readonly #flagged = new Map<string, RequestSeries>();
   #tcp: TcpSeries | undefined;
+  #hosts: Map<string, EdgeStats> | undefined;
 
   /** Who the series name as destination. */
   get destination(): WorkloadIdentity {
     return this.#labels.destination;
   }
 
-  constructor(metrics: Metrics, labels: EdgeLabels) {
-    this.#metrics = metrics;
+  /** `onUnused`: all of its series were idle and are gone; it may be used again all the same. */
+  constructor(
+    registry: SeriesRegistry,
+    labels: EdgeLabels,
+    options: TelemetryOptions,
+    onUnused: () => void = () => {},
+  ) {
+    this.#registry = registry;
     this.#labels = labels;
+    this.options = options;
+    this.#onUnused = onUnused;
   }
 
-  /** `flags`: Envoy's response flags, "-" for none. Sizes include heads, as in Istio. */
-  request(code: number, flags: string, durationMs: number, requestBytes: number, responseBytes: number): void {
+  /** `flags`: Envoy's response flags, "-" for none. Sizes include heads, as in Istio. `traceId`: of a sampled request, or "". */
+  request(
+    code: number,
+    flags: string,
+    durationMs: number,
+    requestBytes: number,
+    responseBytes: number,
+    traceId: string,
+  ): void {
     let series = flags === "-" ? this.#byCode[code] : this.#flagged.get(`${code} ${flags}`);
     if (series === undefined) series = this.#create(code, flags);
     series.requests.value++;
     observe(series.duration, durationMs);
     observe(series.requestBytes, requestBytes);
     observe(series.responseBytes, responseBytes);
+    if (traceId === "" || !this.options.exemplars) return;
+    keepExemplar(series.duration, durationMs, traceId);
+    keepExemplar(series.requestBytes, requestBytes, traceId);
+    keepExemplar(series.responseBytes, responseBytes, traceId);
   }
 
   #create(code: number, flags: string): RequestSeries {
     const full = this.#flagged.size >= flaggedSeriesMax;
-    const labels: Labels = {
+    const labels = {
       ...labelsOf(this.#labels, "http"),
       response_code: String(code),
       grpc_response_status: "",
       response_flags: full ? "overflow" : flags,
     };
-    const metrics = this.#metrics;
-    const series: RequestSeries = {
-      requests: metrics.counter("istio_requests_total", "Requests by source, destination and outcome.", labels),
-      duration: metrics.histogram(
-        "istio_request_duration_milliseconds",
-        "Time from the request's head to the response's end.",
-        durationBoundsMs,
-        labels,
-      ),
-      requestBytes: metrics.histogram("istio_request_bytes", "Request sizes with head.", sizeBoundsBytes, labels),
-      responseBytes: metrics.histogram("istio_response_bytes", "Response sizes with head.", sizeBoundsBytes, labels),
-    };
+    const series = this.#registry.requests(labels, this.options, this);
     if (flags === "-") this.#byCode[code] = series;
     else if (!full) this.#flagged.set(`${code} ${flags}`, series);
     return series;
   }
 
   tcp(): TcpSeries {
-    if (this.#tcp) return this.#tcp;
-    const labels: Labels = { ...labelsOf(this.#labels, "tcp"), response_flags: "-" };
-    const metrics = this.#metrics;
-    this.#tcp = {
-      opened: metrics.counter("istio_tcp_connections_opened_total", "Connections opened.", labels),
-      closed: metrics.counter("istio_tcp_connections_closed_total", "Connections closed.", labels),
-      sentBytes: metrics.counter("istio_tcp_sent_bytes_total", "Bytes sent to the client.", labels),
-      receivedBytes: metrics.counter("istio_tcp_received_bytes_total", "Bytes received from the client.", labels),
-    };
+    if (this.#tcp !== undefined) return this.#tcp;
+    const labels = { ...labelsOf(this.#labels, "tcp"), response_flags: "-" };
+    this.#tcp = this.#registry.connections(labels, this.options, this);
     return this.#tcp;
+  }
+
+  /** The same edge, its destination named by a request's Host field. */
+  ofHost(host: string): EdgeStats {
+    this.#hosts ??= new Map();
+    let edge = this.#hosts.get(host);
+    if (edge === undefined) {
+      if (this.#hosts.size >= hostsMax) return this;
+      const service = { ...this.#labels.service, host, name: host };
+      edge = new EdgeStats(this.#registry, { ...this.#labels, service }, this.options, () => this.#hosts!.delete(host));
+      this.#hosts.set(host, edge);
+    }
+    return edge;
+  }
+
+  forget(series: RequestSeries | TcpSeries): void {
+    if (this.#tcp === series) this.#tcp = undefined;
+    for (const code in this.#byCode) if (this.#byCode[code] === series) delete this.#byCode[code];
+    for (const [key, flagged] of this.#flagged) if (flagged === series) this.#flagged.delete(key);
+    const isUsed = this.#tcp || this.#flagged.size > 0 || this.#byCode.some((one) => one !== undefined);
+    if (!isUsed) this.#onUnused();
   }
 }

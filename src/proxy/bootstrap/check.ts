@@ -13,6 +13,7 @@ import { typeUrls, type XdsSource } from "../../xds/types.ts";
 import { socketAddress } from "../any.ts";
 import { InboundRegistry } from "../inbound.ts";
 import { SecretStore } from "../secrets.ts";
+import { SeriesRegistry } from "../series.ts";
 import { Sweeper } from "../sweep.ts";
 import { XdsNode } from "../xds_node.ts";
 import type { FieldPath, Problem } from "./document.ts";
@@ -139,6 +140,7 @@ function scratchNode(): XdsNode {
     random: seededRandom(0),
     log: silentLog,
     metrics: new Metrics(),
+    series: new SeriesRegistry(new Metrics()),
     sweeper: new Sweeper(clock),
     inbound: new InboundRegistry(),
     resolve: () => Promise.reject(new Error("a check resolves no names")),
