@@ -5,6 +5,7 @@ import type { TCPSocketListener } from "bun";
 import { HeadAccumulator } from "../wire/accumulate.ts";
 import { type ClientHello, clientHelloBytesMax, sniffClientHello } from "../wire/client_hello.ts";
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
+import { readProxyHeader } from "../wire/proxy_protocol.ts";
 import { nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
 import { spiffeIdOf } from "./alt_names.ts";
@@ -39,6 +40,7 @@ export class Acceptance implements SocketOwner, Swept {
   readonly #startedMs: number;
   #state: "sniffing" | "securing" | "connecting" | "over" = "sniffing";
   #bytes: Buffer | undefined;
+  #awaitsProxyHeader: boolean;
   #chain: CompiledChain | undefined;
   readonly #connectHead = new HeadAccumulator();
 
@@ -57,7 +59,8 @@ export class Acceptance implements SocketOwner, Swept {
     this.#onClosed = onClosed;
     this.#startedMs = runtime.sweeper.nowMs;
     socket.data = this;
-    if (!destination.listener.sniffsTls) {
+    this.#awaitsProxyHeader = destination.listener.proxyProtocol;
+    if (!destination.listener.sniffsTls && !this.#awaitsProxyHeader) {
       this.#start(undefined, early);
       return;
     }
@@ -70,6 +73,30 @@ export class Acceptance implements SocketOwner, Swept {
     if (this.#state !== "sniffing") return;
     const bytes = this.#bytes ? Buffer.concat([this.#bytes, chunk]) : chunk;
     this.#bytes = bytes;
+    if (this.#awaitsProxyHeader) this.#readProxyHeader(bytes);
+    else this.#sniff(bytes);
+  }
+
+  /** A balancer in front tells whose connection it is: from here on, its client is ours. */
+  #readProxyHeader(bytes: Buffer): void {
+    const header = readProxyHeader(bytes);
+    if (header === "more") return;
+    if (header === undefined) {
+      this.#refuse();
+      return;
+    }
+    this.#awaitsProxyHeader = false;
+    if (header.source) {
+      this.#info.remoteAddress = header.source.address;
+      this.#info.remotePort = header.source.port;
+    }
+    const rest = header.length < bytes.length ? bytes.subarray(header.length) : undefined;
+    this.#bytes = rest;
+    if (!this.#destination.listener.sniffsTls) this.#start(undefined, rest);
+    else if (rest) this.#sniff(rest);
+  }
+
+  #sniff(bytes: Buffer): void {
     const hello = sniffClientHello(bytes);
     if (hello === "more") {
       if (bytes.length > clientHelloBytesMax) this.#refuse();

@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { ListenerFilterSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { realClock } from "../kernel/clock.ts";
 import {
   cluster,
@@ -12,13 +14,14 @@ import {
   listener,
   milliseconds,
   prefix,
+  raw,
   routes,
   startFixture,
   toCluster,
 } from "./fixture.ts";
 import { hourMs, inline, serverTlsOf, type TestAuthority, testAuthority, tlsCertificate } from "./tls_fixture.ts";
 
-const ports = { plain: freePort(), tls: freePort(), mutual: freePort() };
+const ports = { plain: freePort(), tls: freePort(), mutual: freePort(), balanced: freePort() };
 const upload = Buffer.alloc(1_500_000, "0123456789abcdef");
 const big = new Uint8Array(4 * 1024 * 1024);
 const testMs = 15_000;
@@ -89,11 +92,17 @@ async function start(): Promise<void> {
         requireClientCertificate: mutual,
       }),
     } as never);
+  const behindBalancer = listener("127.0.0.1", ports.balanced, [
+    chain(false),
+    httpChain("main", slow, { filterChainMatch: { transportProtocol: "raw_buffer" } } as never),
+  ]);
+  behindBalancer.listenerFilters = [create(ListenerFilterSchema, { name: "envoy.filters.listener.proxy_protocol" })];
   proxy = await startFixture({
     listeners: [
       listener("127.0.0.1", ports.plain, [httpChain("main", slow)]),
       listener("127.0.0.1", ports.tls, [chain(false)]),
       listener("127.0.0.1", ports.mutual, [chain(true)]),
+      behindBalancer,
     ],
     clusters: [cluster("app", [`127.0.0.1:${app.port}`])],
     routes: [routes("main", [{ match: prefix("/"), action: toCluster("app") }])],
@@ -111,6 +120,7 @@ const slow = {
 async function answer(request: Request, server: Bun.Server<undefined>): Promise<Response | undefined> {
   const { pathname } = new URL(request.url);
   if (pathname === "/socket") return server.upgrade(request) ? undefined : new Response("no upgrade", { status: 400 });
+  if (pathname === "/who") return new Response(request.headers.get("x-forwarded-for"));
   if (pathname === "/big") return new Response(big);
   const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.get("range") ?? "");
   if (range) {
@@ -190,6 +200,17 @@ describe.skipIf(missing("curl"))("curl", () => {
       else expect(ran.out).toMatch(want);
       if (code !== 0) expect(ran.out).toBe("");
     });
+
+  test("through a balancer that speaks the PROXY protocol: the client is the balancer's; without it nobody is served", async () => {
+    const url = `https://one.test:${ports.balanced}/who`;
+    const ask = (...args: string[]) => run(["curl", "-sS", "-m", "5", ...named(ports.balanced), ...args, url]);
+    const plainly = "GET /who HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    const { text } = await raw(ports.balanced, ["PROXY TCP4 192.0.2.7 127.0.0.1 5", "6 80\r\n", plainly]);
+    expect(text).toEndWith("\r\n\r\n192.0.2.7");
+    expect((await raw(ports.balanced, plainly)).text).toBe("");
+    expect((await ask("--haproxy-protocol")).out).toBe("127.0.0.1");
+    expect((await ask()).code).toBeGreaterThan(0);
+  });
 
   test("three requests over one connection", async () => {
     const { out } = await run(["curl", "-sS", "-w", "%{num_connects} ", plain(), plain(), plain()]);

@@ -59,6 +59,8 @@ export interface CompiledListener {
   fallback: CompiledChain | undefined;
   /** The first bytes decide: TLS or not, and for which server name. */
   sniffsTls: boolean;
+  /** Connections begin with a PROXY protocol header. */
+  proxyProtocol: boolean;
   workload: string | undefined;
 }
 
@@ -110,8 +112,17 @@ export function compileListener(message: ListenerMessage, context: ListenerConte
       ({ tls, serverNames, transportProtocol, applicationProtocols }) =>
         tls || serverNames.length > 0 || transportProtocol !== "" || applicationProtocols.length > 0,
     ),
+    proxyProtocol: hasProxyProtocol(message),
     workload: typeof workload === "string" ? workload : undefined,
   };
+}
+
+/** Other listener filters (tls_inspector, original_dst, …) say what is done anyway. */
+function hasProxyProtocol({ name, listenerFilters }: ListenerMessage): boolean {
+  const found = listenerFilters.find((filter) => filter.name === "envoy.filters.listener.proxy_protocol");
+  if (found?.configType.case === "typedConfig" && found.configType.value.value.length > 0)
+    throw new MeshbedError("LISTENER_UNSUPPORTED", `listener ${name}: options of ${found.name} are not supported`);
+  return found !== undefined;
 }
 
 interface ListenerFacts {
