@@ -1,6 +1,5 @@
 // Envoy RouteMatch → the path and the further conditions a request must meet. Used for routes and for JWT rules.
 
-import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import type { TypedExtensionConfig } from "#gen/xds/envoy/config/core/v3/extension_pb.js";
 import type {
   RouteMatch,
@@ -9,6 +8,7 @@ import type {
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
+import { unpack } from "./any.ts";
 import { draws, runtimeShareOf } from "./fraction.ts";
 import { compileHeader, compileMetadata, compileQuery, compileRegex, type RequestTest } from "./match.ts";
 import type { Match, PathTest } from "./route.ts";
@@ -44,7 +44,7 @@ function compilePath(match: RouteMatch): PathTest {
 }
 
 export function compileTemplateMatch({ name, typedConfig }: TypedExtensionConfig): UriTemplate {
-  const config = typedConfig && anyUnpack(typedConfig, UriTemplateMatchConfigSchema);
+  const config = typedConfig && unpack(typedConfig, UriTemplateMatchConfigSchema);
   if (!config) throw new MeshbedError("ROUTE_INVALID", `path_match_policy ${name} is not a URI template`);
   return compileUriTemplate(config.pathTemplate);
 }

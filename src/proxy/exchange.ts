@@ -14,6 +14,7 @@ import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { answerFields } from "./header_policy.ts";
 import { addHeader, addRules, prepareRequest, prepareResponse, setHeader } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
+import { type Mirror, startMirrors } from "./mirror.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";
 import { RequestView } from "./request.ts";
 import { lacksTls, redirectToHttps } from "./require_tls.ts";
@@ -52,6 +53,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   #target: WeightedTarget | undefined;
   #responseStarted = false;
   readonly #filters: FilterRun;
+  #mirrors: Mirror[] | undefined;
   #durationTimer: Cancel | undefined;
 
   constructor(runtime: Runtime, down: Downstream) {
@@ -150,6 +152,9 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
 
   // ---- filters: a filter continues, answers, or stops until resume() ----
 
+  get entersNeighbours(): boolean {
+    return !this.chain.inbound;
+  }
   runFilters(chain: HttpChain, from: number): void {
     if (chain !== this.chain && chain.tracing !== undefined)
       this.#record.traceNear(chain.tracing, this.forwarding.neighbourRoute);
@@ -190,7 +195,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
       this.reply(action.status, "", "-", `location: ${action.location(this.request)}\r\n`, "direct_response");
       return;
     }
-    const target = pickTarget(action, this.#runtime.random);
+    const target = pickTarget(action, this.request, this.#runtime.random);
     this.#target = target;
     const cluster = target?.slot.current;
     if (target === undefined || cluster === undefined) {
@@ -198,14 +203,19 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
       return;
     }
     const { head } = this.request;
-    // Envoy's order: the weighted cluster's rules, then route, virtual host, table; what is said last wins.
-    if (target.headers) addRules(this.requestEdits, target.headers, head, this);
-    for (const rules of route.requestHeaders) addRules(this.requestEdits, rules, head, this);
+    for (const rules of target.requestHeaders) addRules(this.requestEdits, rules, head, this);
     if (action.rewritePath && !this.request.isConnect) this.#rewritePath(action.rewritePath(this.request.path));
-    const host = target.hostRewrite ?? action.hostRewrite;
-    if (host !== undefined) this.request.rewriteAuthority(host);
+    const host = typeof target.hostRewrite === "function" ? target.hostRewrite(this.request) : target.hostRewrite;
+    if (host !== undefined) this.#rewriteHost(host, action);
     if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
+    if (action.mirrors.length > 0 && !this.isUpgrade) this.#mirrors = startMirrors(action.mirrors, this, this.#runtime);
     this.forwarding.start(action, target.slot, cluster, target.criteria);
+  }
+
+  #rewriteHost(host: string, action: ForwardAction): void {
+    if (action.tellsOriginalHost && host !== this.request.authority)
+      this.requestEdits.added += `x-forwarded-host: ${this.request.authority}\r\n`;
+    this.request.rewriteAuthority(host);
   }
 
   #rewritePath(path: string): void {
@@ -221,11 +231,14 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   onRequestData(chunk: Buffer, from: number, to: number): boolean {
     this.#record.bodyBytes += to - from;
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
+    const mirrors = this.#mirrors;
+    if (mirrors !== undefined) for (const mirror of mirrors) mirror.onRequestData(chunk, from, to);
     return this.active && this.forwarding.onRequestData(chunk, from, to);
   }
   /** The body's last byte has been given. */
   onRequestEnd(): void {
     this.requestComplete = true;
+    if (this.#mirrors !== undefined) for (const mirror of this.#mirrors) mirror.onRequestEnd();
     this.#record.requestEnded();
   }
   pauseRequest(): void {
@@ -285,9 +298,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     const { chain, request, requestEdits, responseEdits } = this;
     prepareResponse(responseEdits, head, chain, request, requestEdits, this.forwarding.serviceMs);
     this.#record.responseHead = head;
-    const target = this.#target!.responseHeaders;
-    if (target) addRules(this.responseEdits, target, head, this);
-    for (const rules of this.#route!.responseHeaders) addRules(this.responseEdits, rules, head, this);
+    for (const rules of this.#target!.responseHeaders) addRules(this.responseEdits, rules, head, this);
   }
   /** For an answer made here: there is no head yet whose fields could be removed. */
   #addResponseRules(route: Route): void {
@@ -366,6 +377,8 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     this.#durationTimer?.();
     this.#durationTimer = undefined;
     this.#filters.finish();
+    if (this.#mirrors !== undefined) for (const mirror of this.#mirrors) mirror.onRequestOver();
+    this.#mirrors = undefined;
     this.forwarding.finish();
     this.#record.report();
   }

@@ -18,7 +18,7 @@ import { writeRequestHead } from "./headers.ts";
 import { endpointForHost } from "./host_endpoint.ts";
 import { originalDestination } from "./original_dst.ts";
 import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
-import { appliesTo, backoffMs, type Failure, mayRepeat, retriesFailure, retriesStale, retriesStatus } from "./retry.ts";
+import { appliesTo, type Failure, mayRepeat, retriesAnswer, retriesFailure, retriesStale, waitMs } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
 import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
 
@@ -108,6 +108,10 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.failure = "";
   }
 
+  /** Body bytes that wait for a connection, or for a retry. */
+  get held(): readonly Buffer[] {
+    return this.#kept ?? [];
+  }
   get isHead(): boolean {
     return this.#owner.isHead;
   }
@@ -171,7 +175,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     slot.counts.requests++;
     this.#counted = true;
     if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.placement.hostname || endpoint.address);
-    if (!owner.chain.inbound) {
+    if (owner.entersNeighbours) {
       const chain = this.#runtime.inbound.of(endpoint)?.slot.current;
       if (chain?.kind === "http") {
         this.#enterNeighbour(chain);
@@ -189,7 +193,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const host = table && findVirtualHost(table, request.host);
     const route = host && findRoute(host, request);
     const action = route?.action;
-    const target = action?.kind === "forward" ? pickTarget(action, this.#runtime.random) : undefined;
+    const target = action?.kind === "forward" ? pickTarget(action, request, this.#runtime.random) : undefined;
     const endpoint = target && pick(target.slot, this.#runtime.random, undefined);
     this.neighbour = chain;
     this.neighbourRoute = route;
@@ -308,15 +312,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     }
     this.endpoint!.outlier?.status(head.status);
     const retry = this.#action!.retry;
-    if (retry !== undefined && (head.status >= 400 || retry.on.has("unavailable"))) {
-      const grpcStatus = head.status === 200 ? head.get("grpc-status") : undefined;
-      const repeatable = mayRepeat(retry, this.#owner.request.method);
-      if (retriesStatus(retry, head.status, grpcStatus, repeatable) && this.#mayRetry()) {
-        this.#upstream?.abandon();
-        this.#upstream = undefined;
-        this.#again();
-        return false;
-      }
+    if (retry !== undefined && retriesAnswer(retry, head, this.#owner.request.method) && this.#mayRetry()) {
+      this.#again(head);
+      return false;
     }
     this.#tryTimer?.();
     this.#tryTimer = undefined;
@@ -441,8 +439,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     return admitsRetry(this.#thresholds, this.#usage);
   }
 
-  /** Another try after the back-off, avoiding this host. */
-  #again(): void {
+  /** Another try after what the answer asked for, else after the back-off; avoiding this host. */
+  #again(answer?: Head): void {
     const retry = this.#action!.retry!;
     this.#failed ??= [];
     this.#failed.push(this.endpoint!);
@@ -450,8 +448,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#usage.retriesActive++;
     this.#slot!.counts.retries++;
     this.#retrying = true;
-    const delayMs = backoffMs(retry, this.#tries, this.#runtime.random);
-    this.#backoffTimer = this.#runtime.clock.after(delayMs, () => {
+    const { clock, random } = this.#runtime;
+    const delayMs = waitMs(retry, this.#tries, answer, clock.now(), random);
+    this.#backoffTimer = clock.after(delayMs, () => {
       this.#backoffTimer = undefined;
       this.#try();
       this.#owner.flush();

@@ -18,6 +18,8 @@ export interface ForwardingOwner {
   readonly requestComplete: boolean;
   /** Body bytes of the answer are wanted without chunk framing. */
   readonly wantsPayload: boolean;
+  /** An endpoint in this very process is reached through its inbound chain directly, not over the wire. */
+  readonly entersNeighbours: boolean;
   /** Runs a neighbour's filters, then calls `open`. */
   runFilters(chain: HttpChain, from: number): void;
   reply(status: number, body: string, flags: string, headers?: string, details?: string): void;

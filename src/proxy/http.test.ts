@@ -357,7 +357,7 @@ describe("header rules, rewrites and answers of the proxy's own", () => {
       },
     ]);
     const move = await fetch(`${base}/move?a=b`, { redirect: "manual" });
-    expect([move.status, move.headers.get("location")]).toEqual([301, "https://new.test/here"]);
+    expect([move.status, move.headers.get("location")]).toEqual([301, "https://new.test/here?a=b"]);
     const say = await fetch(`${base}/say`);
     expect([say.status, await say.text(), say.headers.get("x-said")]).toEqual([418, "tea", "by proxy"]);
     const twice = await raw(port, [

@@ -9,6 +9,11 @@ import type { RequestView } from "./request.ts";
 
 export type TextTest = (value: string) => boolean;
 export type RequestTest = (request: RequestView) => boolean;
+/** A request's fields, or an answer's. */
+export interface Fields {
+  header(name: string): string | undefined;
+}
+export type FieldTest = (fields: Fields) => boolean;
 
 /** RE2 syntax, linear time, always against the whole string (Envoy: full match). Loaded only when a rule uses it. */
 export function compileRegex(pattern: string): TextTest {
@@ -56,7 +61,7 @@ function folded(want: string, ignoreCase: boolean, test: (value: string, want: s
 }
 
 /** A header that is absent matches nothing, inverted or not, unless it is to be treated as empty (Envoy). */
-export function compileHeader(matcher: HeaderMatcher): RequestTest {
+export function compileHeader(matcher: HeaderMatcher): FieldTest {
   const name = matcher.name.toLowerCase();
   const { invertMatch, treatMissingHeaderAsEmpty: missingIsEmpty } = matcher;
   const specifier = matcher.headerMatchSpecifier;

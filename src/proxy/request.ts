@@ -46,6 +46,19 @@ export class RequestView {
     this.#overrides = undefined;
   }
 
+  /** As `other` stands now, on `head`, which holds the same bytes. */
+  take(other: RequestView, head: Head): void {
+    this.head = head;
+    this.scheme = other.scheme;
+    this.method = other.method;
+    this.isConnect = other.isConnect;
+    this.path = other.path;
+    this.pathChanged = other.pathChanged;
+    this.authority = other.authority;
+    this.host = other.host;
+    this.authorityChanged = other.authorityChanged;
+  }
+
   /** Takes over a scanned head. False when the request must be refused with 400 (RFC 9112 §3.2). */
   read(head: Head, scheme: "http" | "https", slashes: EscapedSlashes = "keep"): boolean {
     this.head = head;

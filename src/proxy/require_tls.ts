@@ -20,7 +20,6 @@ export const redirectToHttps: Route = {
     // The port of plain HTTP means nothing to https.
     location: ({ authority, path }) => `https://${authority.replace(/:80$/, "")}${path}`,
   },
-  requestHeaders: [],
   responseHeaders: [],
   filterSettings: new Map(),
   filtersOff: undefined,

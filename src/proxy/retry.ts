@@ -1,7 +1,7 @@
 // Whether and when to try again: Envoy's retry_on conditions as a pure decision.
 
 import type { Random } from "../kernel/random.ts";
-import type { RequestTest } from "./match.ts";
+import type { FieldTest, RequestTest } from "./match.ts";
 import type { RequestView } from "./request.ts";
 
 export interface RetryPolicy {
@@ -11,12 +11,23 @@ export interface RetryPolicy {
   statusCodes: readonly number[];
   /** retriable_request_headers: not empty, only requests that one of them matches are tried again, whatever their method. */
   requests: readonly RequestTest[];
+  /** retriable_headers: answers that one of them matches are tried again. */
+  answers: readonly FieldTest[];
   /** 0: none. */
   perTryTimeoutMs: number;
   /** Avoid hosts that already failed (retry_host_predicate previous_hosts). */
   avoidPreviousHosts: boolean;
   baseBackoffMs: number;
   maxBackoffMs: number;
+  /** rate_limited_retry_back_off: fields of an answer that say when to try again, in seconds or at a time. */
+  resetFields: readonly { name: string; isTimestamp: boolean }[];
+  resetMaxMs: number;
+}
+
+/** A head, or what stands for one. */
+export interface Answer {
+  readonly status: number;
+  get(name: string): string | undefined;
 }
 
 /** How a try ended without a usable answer. */
@@ -48,9 +59,13 @@ const known = new Set([
   "http3-post-connect-failure",
 ]);
 
+/** Bare status codes in retry_on. */
+export const statusCodesOf = (text: string): number[] => (text.match(/\b[1-5]\d\d\b/g) ?? []).map(Number);
+
 /** Splits retry_on. Unknown conditions are dropped, as Envoy does; a bare status code means retriable-status-codes. */
 export function parseRetryOn(text: string): Set<string> {
   const conditions = new Set<string>();
+  if (statusCodesOf(text).length > 0) conditions.add("retriable-status-codes");
   for (const part of text.split(",").map((entry) => entry.trim())) if (known.has(part)) conditions.add(part);
   return conditions;
 }
@@ -129,4 +144,40 @@ export function retriesStale(method: string, failure: Failure): boolean {
 export function backoffMs(policy: RetryPolicy, retry: number, random: Random): number {
   const ceiling = Math.min(policy.baseBackoffMs * 2 ** (retry - 1), policy.maxBackoffMs);
   return random.next() * ceiling;
+}
+
+/** An answer by its status, its gRPC status or its fields. What the policy names by fields holds for every method, like a listed code. */
+export function retriesAnswer(policy: RetryPolicy, answer: Answer, method: string): boolean {
+  const { status } = answer;
+  const { on, answers } = policy;
+  if (answers.length > 0 && on.has("retriable-headers")) {
+    const fields = { header: (name: string) => (name === ":status" ? String(status) : answer.get(name)) };
+    if (answers.some((test) => test(fields))) return true;
+  }
+  if (status < 400 && !on.has("unavailable")) return false;
+  const grpcStatus = status === 200 ? answer.get("grpc-status") : undefined;
+  return retriesStatus(policy, status, grpcStatus, mayRepeat(policy, method));
+}
+
+/** How long an answer asks to wait, with up to half of it added; undefined when it says nothing, or more than the policy waits. */
+export function resetDelayMs(policy: RetryPolicy, answer: Answer, nowMs: number, random: Random): number | undefined {
+  for (const { name, isTimestamp } of policy.resetFields) {
+    const value = answer.get(name);
+    if (value === undefined || !/^\d{1,12}$/.test(value)) continue;
+    const delayMs = isTimestamp ? Number(value) * 1000 - nowMs : Number(value) * 1000;
+    if (delayMs > 0 && delayMs <= policy.resetMaxMs) return delayMs * (1 + random.next() / 2);
+  }
+  return undefined;
+}
+
+/** What the answer asks for, else the back-off. */
+export function waitMs(
+  policy: RetryPolicy,
+  retry: number,
+  answer: Answer | undefined,
+  nowMs: number,
+  random: Random,
+): number {
+  const askedMs = answer && resetDelayMs(policy, answer, nowMs, random);
+  return askedMs ?? backoffMs(policy, retry, random);
 }

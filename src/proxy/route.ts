@@ -8,6 +8,7 @@ import type { ClusterSlot } from "./cluster.ts";
 import type { TextFormat } from "./formatter.ts";
 import type { HashPolicy } from "./hash_policy.ts";
 import type { RequestTest, TextTest } from "./match.ts";
+import type { MirrorPolicy } from "./mirror.ts";
 import type { RateLimitRule } from "./rate_limits.ts";
 import type { RequestView } from "./request.ts";
 import type { TlsRequirement } from "./require_tls.ts";
@@ -36,11 +37,17 @@ export type PathTest =
   /** CONNECT, and nothing else. */
   | { kind: "connect" };
 
+/** The host as the upstream sees it; undefined leaves it. */
+export type HostRewrite = string | ((request: RequestView) => string | undefined) | undefined;
+
 export interface WeightedTarget {
   slot: ClusterSlot;
-  headers: HeaderRules | undefined;
-  responseHeaders: HeaderRules | undefined;
-  hostRewrite: string | undefined;
+  /** Instead of `slot`: the cluster is named by the request (cluster_header). */
+  slotOf: ((request: RequestView) => ClusterSlot | undefined) | undefined;
+  /** All that apply, in their order: the weighted cluster's, the route's, the virtual host's, the table's. */
+  requestHeaders: readonly HeaderRules[];
+  responseHeaders: readonly HeaderRules[];
+  hostRewrite: HostRewrite;
   /** What is asked of its endpoints (metadata_match), for clusters with subsets. */
   criteria: Criteria | undefined;
 }
@@ -50,13 +57,16 @@ export interface ForwardAction {
   targets: readonly WeightedTarget[];
   weights: readonly number[];
   totalWeight: number;
-  /** 503 (NC) unless the route says 404. */
+  /** A field whose number chooses the target instead of a draw. */
+  weightHeader: string | undefined;
+  /** 503 (NC) unless the route says 404 or 500. */
   clusterNotFoundStatus: number;
   /** Replaces the matched prefix or, with `regex`, every match. */
   rewritePath: ((path: string) => string) | undefined;
-  hostRewrite: string | undefined;
   /** Host becomes the endpoint's address. */
   autoHostRewrite: boolean;
+  /** A rewritten host's original goes on as x-forwarded-host. */
+  tellsOriginalHost: boolean;
   /** 0: none. */
   timeoutMs: number;
   /** Instead of the listener's stream_idle_timeout; Infinity: none. */
@@ -72,6 +82,7 @@ export interface ForwardAction {
   hash: HashPolicy | undefined;
   /** Which circuit breakers apply. */
   priority: RoutePriority;
+  mirrors: readonly MirrorPolicy[];
 }
 
 export interface RedirectAction {
@@ -97,8 +108,7 @@ export interface Route extends Match {
   /** What spans are called; told to the next proxy when `propagate`. */
   decorator: { operation: string; propagate: boolean } | undefined;
   action: ForwardAction | RedirectAction | DirectAction;
-  /** In the order they apply: route, virtual host, table. */
-  requestHeaders: readonly HeaderRules[];
+  /** In the order they apply; for answers made here. */
   responseHeaders: readonly HeaderRules[];
   /** Per-route settings of filters, compiled by the filter with that name. */
   filterSettings: ReadonlyMap<string, unknown>;
@@ -168,9 +178,19 @@ function pathTextMatches(kind: "prefix" | "path" | "segments", want: string, pat
   return kind === "prefix" || path.length === want.length || path.charCodeAt(want.length) === 47;
 }
 
-/** The route's target for this request; undefined when every weight is 0. */
-export function pickTarget(action: ForwardAction, random: Random): WeightedTarget | undefined {
-  if (action.targets.length === 1) return action.targets[0];
-  const index = pickWeighted(action.weights, action.totalWeight, random);
-  return index === undefined ? undefined : action.targets[index];
+/** The route's target for this request; undefined when every weight is 0, or the request names no cluster there is. */
+export function pickTarget(action: ForwardAction, request: RequestView, random: Random): WeightedTarget | undefined {
+  const { targets } = action;
+  const target = targets.length === 1 ? targets[0] : targets[weightedIndex(action, request, random) ?? -1];
+  if (target?.slotOf === undefined) return target;
+  const slot = target.slotOf(request);
+  return slot && { ...target, slot };
+}
+
+function weightedIndex(action: ForwardAction, request: RequestView, random: Random): number | undefined {
+  const { weights, totalWeight, weightHeader } = action;
+  const value = weightHeader === undefined ? undefined : request.header(weightHeader);
+  if (value === undefined || !/^\d{1,20}$/.test(value)) return pickWeighted(weights, totalWeight, random);
+  const at = Number(BigInt(value) % BigInt(Math.max(1, totalWeight)));
+  return pickWeighted(weights, totalWeight, { next: () => 0, below: () => at });
 }

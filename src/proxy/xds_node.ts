@@ -302,7 +302,11 @@ export class XdsNode {
   // ---- compiling ----
 
   #compileRoutes(message: RouteConfiguration): RouteTable {
-    return compileRoutes(message, { slot: (name) => this.#cluster(name), random: this.#deps.runtime.random });
+    return compileRoutes(message, {
+      slot: (name) => this.#cluster(name),
+      known: (name) => this.clusters.get(name),
+      random: this.#deps.runtime.random,
+    });
   }
 
   #compileListener(message: ListenerMessage): KnownListener {
