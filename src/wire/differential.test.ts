@@ -74,8 +74,8 @@ function passRequests(input: Buffer): Passed {
     const end = scanRequestHead(head, input, at, input.length);
     if (end <= 0 || (head.hostIndex < 0 && head.minor === 1)) break;
     const target = head.target();
-    // What the proxy answers itself: targets it cannot route.
-    if (!/^(\/|\*$|https?:\/\/)/i.test(target)) break;
+    // What the proxy refuses as a target or its authority (request.ts).
+    if (!/^(?:\/|\*$|https?:\/\/[\w\-.~!$&'()*+,;=%]*(?::\d*)?(?:[/?]|$))/i.test(target)) break;
     const body = readBody(input, end, requestFraming(head), head.contentLength);
     if (body.end < 0) break;
     out.clear();

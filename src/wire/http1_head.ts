@@ -334,11 +334,11 @@ function interpret(head: Head, buffer: Buffer, id: number, index: number, from: 
       head.hostIndex = index;
       return 0;
     case known.contentLength:
-      if (head.contentLength >= 0) return headError.malformed;
+      if (head.contentLength >= 0 || hasTabBeside(head, buffer, index)) return headError.malformed;
       head.contentLength = decimal(buffer, from, to);
       return head.contentLength < 0 ? headError.malformed : 0;
     case known.transferEncoding:
-      if (head.chunked) return headError.malformed;
+      if (head.chunked || hasTabBeside(head, buffer, index)) return headError.malformed;
       if (to - from !== 7 || !sameIgnoringCase(buffer, from, "chunked")) return headError.notImplemented;
       head.chunked = true;
       return 0;
@@ -356,6 +356,14 @@ function interpret(head: Head, buffer: Buffer, id: number, index: number, from: 
     default:
       return 0;
   }
+}
+
+/** Legal white space (RFC 9110 §5.6.3), but around a value that frames the message parsers disagree about it: llhttp refuses one behind. */
+function hasTabBeside({ spans }: Head, buffer: Buffer, index: number): boolean {
+  const at = index * 4;
+  for (let i = spans[at + 1]!; i < spans[at + 2]!; i++) if (buffer[i] === tab) return true;
+  for (let i = spans[at + 3]!; buffer[i] !== cr; i++) if (buffer[i] === tab) return true;
+  return false;
 }
 
 /**

@@ -52,7 +52,7 @@ const answer = async (request, response) => {
     response.end();
   } catch {}
 };
-const options = { insecureHTTPParser: false, maxHeaderSize: 65536, keepAliveTimeout: 2000 };
+const options = { insecureHTTPParser: false, maxHeaderSize: 65536, keepAliveTimeout: 60000 };
 const server = http.createServer(options, answer);
 server.on("checkContinue", answer).on("checkExpectation", answer);
 server.listen(0, "127.0.0.1", () => process.stdout.write(JSON.stringify({ port: server.address().port, methods: http.METHODS }) + "\\n"));
