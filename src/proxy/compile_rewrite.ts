@@ -45,11 +45,29 @@ export function compilePathRewrite(rules: RewriteRules, match: RouteMatch): Path
   };
 }
 
-/** Every match is replaced. Envoy writes groups as \1, RE2/J as $1. */
+/** Every match is replaced; \0 to \9 in the substitution stand for groups. */
 export function compileSubstitution({ pattern, substitution }: RegexMatchAndSubstitute): (text: string) => string {
   const program = compileRe2(pattern?.regex ?? "");
-  const replacement = substitution.replace(/\$/g, "\\$").replace(/\\(\d)/g, "$$$1");
-  return (text) => program.matcher(text).replaceAll(replacement);
+  const parts = (substitution.match(/\\.|[^\\]+/gs) ?? []).map((part) =>
+    /^\\\d$/.test(part) ? Number(part[1]) : part.replace(/^\\/, ""),
+  );
+  const groupsMax = program.groupCount();
+  if (parts.some((part) => typeof part === "number" && part > groupsMax))
+    throw new MeshbedError(
+      "REGEX_INVALID",
+      `substitution ${JSON.stringify(substitution)} names a group that is not there`,
+    );
+  return (text) => {
+    const matcher = program.matcher(text);
+    let out = "";
+    let last = 0;
+    while (matcher.find()) {
+      out += text.slice(last, matcher.start());
+      for (const part of parts) out += typeof part === "number" ? (matcher.group(part) ?? "") : part;
+      last = matcher.end();
+    }
+    return out + text.slice(last);
+  };
 }
 
 function compileTemplate({ name, typedConfig }: TypedExtensionConfig, match: RouteMatch): (path: string) => string {
