@@ -8,7 +8,8 @@ import { type AccessLogSchema, ComparisonFilter_Op as Op } from "#gen/xds/envoy/
 import { SubstitutionFormatStringSchema } from "#gen/xds/envoy/config/core/v3/substitution_format_string_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
-import { VirtualClock } from "../kernel/clock.ts";
+import { createAuthority } from "../identity/authority.ts";
+import { realClock, VirtualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import {
@@ -16,13 +17,16 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  keyPair,
   listener,
   pack,
   prefix,
   raw,
   routes,
+  serverTls,
   startFixture,
   toCluster,
+  trusted,
   until,
 } from "./fixture.ts";
 import { LogFiles } from "./log_sinks.ts";
@@ -157,6 +161,14 @@ describe("HTTP", () => {
     expect(await logged(both, 1)).toEqual(["/lost"]);
   });
 
+  test("fields are still known after a body that came in the same read", async () => {
+    const path = newPath();
+    const port = await start([textLog(path, "%REQ(USER-AGENT)% %BYTES_RECEIVED%\n")]);
+    const head = "POST /app HTTP/1.1\r\nhost: a\r\nuser-agent: t/1\r\ncontent-length: 60000\r\n\r\n";
+    await raw(port, head + "x".repeat(60_000), (text) => text.includes("hello"));
+    expect(await logged(path, 1)).toEqual(["t/1 60000"]);
+  });
+
   test("local replies are mapped: status, body and fields", async () => {
     const path = newPath();
     const port = await start([textLog(path, "%RESPONSE_CODE% %BYTES_SENT%\n")], {
@@ -218,6 +230,77 @@ test("a TCP connection is logged when it is over, with its bytes", async () => {
   echo.stop(true);
   await raw(port, "lost", () => false, 500);
   expect((await logged(path, 2))[1]).toBe("- UF,URX 0 0 echo TcpConnectionEnd");
+});
+
+test("an upgraded connection is logged when it ends, a client that leaves as such, and large early data does no harm", async () => {
+  const path = newPath();
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, chunk) {
+        if (chunk.toString("latin1").startsWith("GET /app/silent")) return;
+        if (chunk.toString("latin1").startsWith("GET "))
+          socket.write(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-kind: ws\r\n\r\nhi",
+          );
+        else socket.end();
+      },
+    },
+  });
+  const port = freePort();
+  const accessLog = [
+    textLog(
+      path,
+      "%REQ(:PATH)% %REQ(USER-AGENT)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %RESP(X-KIND)% %BYTES_RECEIVED% %BYTES_SENT%\n",
+    ),
+  ];
+  const proxy = await startFixture({
+    listeners: [
+      listener("127.0.0.1", port, [httpChain("main", { accessLog, upgradeConfigs: [{ upgradeType: "websocket" }] })]),
+    ],
+    clusters: [cluster("app", [`127.0.0.1:${server.port}`])],
+    routes: [routes("main", [{ match: prefix("/"), action: toCluster("app") }])],
+  });
+  proxies.push(proxy);
+  const head =
+    "GET /app/ws HTTP/1.1\r\nhost: a\r\nuser-agent: t/1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+  await raw(port, `${head}${"x".repeat(40_000)}`, () => false, 800);
+  const [line] = await logged(path, 1);
+  expect(line).toMatch(/^\/app\/ws t\/1 101 - via_upstream ws 40000 2$/);
+  await raw(port, "GET /app/silent HTTP/1.1\r\nhost: a\r\n\r\n", () => false, 200);
+  expect((await logged(path, 2))[1]).toBe("/app/silent - 0 DC downstream_remote_disconnect - 0 0");
+  server.stop(true);
+});
+
+test("the client's certificate and the TLS session are named where a format asks for them", async () => {
+  const path = newPath();
+  const hourMs = 3_600_000;
+  const authority = await createAuthority({ commonName: "mesh", clock: realClock });
+  const issue = (name: string, usages: ("server" | "client")[]) =>
+    authority.issue({ uris: [`spiffe://cluster.local/ns/a/sa/${name}`], lifetimeMs: hourMs, usages });
+  const [server, client] = [await issue("web", ["server"]), await issue("ann", ["client"])];
+  const port = freePort();
+  const format =
+    "%DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_ISSUER% %DOWNSTREAM_PEER_CERT_V_END% %REQUESTED_SERVER_NAME% %DOWNSTREAM_PEER_FINGERPRINT_256:8%\n";
+  const proxy = await startFixture({
+    listeners: [
+      listener("127.0.0.1", port, [
+        httpChain("main", { accessLog: [textLog(path, format)] }, { transportSocket: serverTls("own", "roots") }),
+      ]),
+    ],
+    clusters: [cluster("app", [`127.0.0.1:${backend.port}`])],
+    routes: [routes("main", [{ match: prefix("/"), action: toCluster("app") }])],
+    secrets: [keyPair("own", server), trusted("roots", authority.certPem)],
+  });
+  proxies.push(proxy);
+  const tls = { ca: authority.certPem, cert: client.certPem, key: client.keyPem, checkServerIdentity: () => undefined };
+  const answer = await fetch(`https://localhost:${port}/`, { tls });
+  expect(answer.status).toBe(200);
+  const [line] = await logged(path, 1);
+  expect(line).toMatch(
+    /^spiffe:\/\/cluster\.local\/ns\/a\/sa\/ann spiffe:\/\/cluster\.local\/ns\/a\/sa\/web TLSv1\.3 \S*CN=mesh\S* \d{4}-\d\d-\d\dT[\d:.]+Z localhost [0-9a-f]{8}$/,
+  );
 });
 
 describe("files", () => {

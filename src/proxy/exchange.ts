@@ -2,7 +2,7 @@
 
 import type { Cancel } from "../kernel/clock.ts";
 import type { Framing } from "../wire/http1_body.ts";
-import type { Head } from "../wire/http1_head.ts";
+import { type Head, keepHead } from "../wire/http1_head.ts";
 import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
@@ -348,13 +348,17 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   onUpgraded(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void {
     this.#responseStarted = true;
     this.requestComplete = true;
+    // The log is written when the tunnel ends.
+    keepHead(this.request.head);
     this.#record.status = head?.status ?? 200;
     if (head !== undefined) this.#prepareResponse(head);
     this.#filters.respond(this.#record.status, head, "none");
+    if (head !== undefined) this.#record.answered(head, this.responseEdits);
     this.#down.upgrade(head, this.responseEdits, upstream, rest);
   }
   onTunnelBytes(fromClient: boolean, count: number): void {
     if (fromClient) this.#record.bodyBytes += count;
+    else this.#record.responseBodyBytes += count;
   }
   onTunnelClosed(flags: string): void {
     if (!this.active) return;
@@ -366,6 +370,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   abort(flags: string): void {
     if (!this.active) return;
     this.#record.flags = flags;
+    this.#record.details = "downstream_remote_disconnect";
     this.forwarding.abort();
     this.#finish();
   }

@@ -183,6 +183,11 @@ export function releaseHead(head: Head): void {
   head.buffer = empty;
 }
 
+/** For a head that is read after the bytes that came with it have been handed on. */
+export function keepHead(head: Head): void {
+  head.buffer = Buffer.from(head.buffer.subarray(0, head.end));
+}
+
 /**
  * Scans a request head in `buffer[from, to)` into `head`. Returns the offset past the head, 0 when bytes are missing,
  * or a headError. One empty line before the request line is skipped (RFC 9112 §2.2).
