@@ -41,7 +41,8 @@ async function answer(request: Request, view: AdminView): Promise<Response> {
   const wanted = url.searchParams.get("workload");
   const chosen = wanted === null ? nodes[0] : nodes.find(({ name, node }) => name === wanted || node.nodeId === wanted);
   if (!chosen) return text(`no workload ${wanted} here; /workloads lists them\n`, 404);
-  const ask: Ask = { view, query: url.searchParams, ...chosen };
+  const accept = request.headers.get("accept") ?? "";
+  const ask: Ask = { view, query: url.searchParams, accept, ...chosen };
   try {
     return await page.answer(ask);
   } catch (error) {

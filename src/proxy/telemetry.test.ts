@@ -214,6 +214,17 @@ describe("through a proxy", () => {
     return proxy.metrics();
   }
 
+  test("the metrics page speaks OpenMetrics to those who accept it", async () => {
+    await run({});
+    const url = `http://127.0.0.1:${proxies.at(-1)!.running.adminPort}/metrics`;
+    const open = await fetch(url, {
+      headers: { accept: "application/openmetrics-text;version=1.0.0,text/plain;q=0.5" },
+    });
+    expect(open.headers.get("content-type")).toContain("application/openmetrics-text");
+    expect(await open.text()).toMatch(/# TYPE istio_requests counter\n[\s\S]*# EOF\n$/);
+    expect((await fetch(url)).headers.get("content-type")).toContain("text/plain");
+  });
+
   test("with every metric dropped nothing is measured", async () => {
     expect(await run({ metrics: [{ drop: true }] })).not.toContain("istio_");
   });

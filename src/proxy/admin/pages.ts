@@ -57,6 +57,8 @@ export interface Page {
 export interface Ask {
   view: AdminView;
   query: URLSearchParams;
+  /** The Accept field. */
+  accept: string;
   /** The node that ?workload= selects; the process's own without it. */
   name: string;
   node: XdsNode;
@@ -73,6 +75,13 @@ const json = (value: unknown): Response =>
 /** Istio's metrics in Prometheus' text form. */
 const exposition = (body: string): Response =>
   new Response(body, { headers: { "content-type": "text/plain; version=0.0.4" } });
+
+/** OpenMetrics for those who ask for it (Prometheus does, and reads exemplars from it). */
+function metricsPage({ view, accept }: Ask): Response {
+  if (!accept.includes("application/openmetrics-text")) return exposition(view.metrics.expose());
+  const type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+  return new Response(view.metrics.expose("openmetrics"), { headers: { "content-type": type } });
+}
 
 const isSet = (query: URLSearchParams, name: string): boolean =>
   query.has(name) && !["false", "0"].includes(query.get(name)!);
@@ -139,7 +148,7 @@ function filterOf(query: URLSearchParams): StatsFilter {
 
 function stats({ view, query, node }: Ask): Response {
   const format = query.get("format") ?? "text";
-  if (format === "prometheus") return prometheus({ view, query, node, name: "" });
+  if (format === "prometheus") return prometheus({ view, query, node, name: "", accept: "" });
   const chosen = filterStats([...processStats(view), ...nodeStats(node)], filterOf(query));
   return wantsJson(query) ? json(statsJson(chosen)) : text(statsText(chosen));
 }
@@ -276,7 +285,11 @@ export const pages: readonly Page[] = [
     help: "Istio's metrics and Envoy's statistics for Prometheus",
     answer: prometheus,
   },
-  { path: "/metrics", help: "Istio's metrics alone", answer: ({ view }) => exposition(view.metrics.expose()) },
+  {
+    path: "/metrics",
+    help: "Istio's metrics alone; as OpenMetrics with exemplars where accepted",
+    answer: metricsPage,
+  },
   { path: "/memory", help: "bytes in use", answer: memory },
   { path: "/logging", query: "?level=debug", help: "shows or sets the log level", changes: true, answer: logging },
   {
