@@ -2,14 +2,11 @@
 // library's, which decode and link every descriptor of every imported file at load: 190 ms and 20 MB in each process, for a few dozen
 // messages that are ever used. What is made here has the library's shape (DescFile, DescMessage, …), so its functions take it.
 
-/** name, fields (see readField), names of oneofs, nested messages, nested enums. */
+/** name, fields (see Field), names of oneofs, nested messages, nested enums. */
 type MessageSource = readonly [string, string, string, (readonly MessageSource[])?, (readonly EnumSource[])?];
 /** name, "number name localName" per value, shared prefix. */
 type EnumSource = readonly [string, string, string];
 
-interface Types {
-  get(name: string): LazyMessage | LazyEnum | undefined;
-}
 const types = new Map<string, LazyMessage | LazyEnum>();
 
 class LazyFile {
@@ -87,27 +84,99 @@ class LazyMessage {
   }
 }
 
-interface Oneof {
-  kind: "oneof";
-  deprecated: false;
-  parent: LazyMessage;
-  fields: Field[];
-  name: string;
-  localName: string;
-  toString(): string;
+class Oneof {
+  readonly kind = "oneof";
+  readonly deprecated = false;
+  readonly fields: Field[] = [];
+  readonly localName: string;
+
+  constructor(
+    readonly parent: LazyMessage,
+    readonly name: string,
+  ) {
+    this.localName = camel(name);
+  }
+  toString(): string {
+    return `oneof ${this.parent.typeName}.${this.name}`;
+  }
 }
-type Field = Record<string, unknown> & { localName: string; oneof: Oneof | undefined };
+
+type Kind = "scalar" | "message" | "enum";
+
+/**
+ * From "<number> <name> <type> <presence><flags> <oneof> <localName> <jsonName>"; the last three are left out where they say nothing
+ * new. Type: s<scalar>, m<message>, e<enum>; l before it for a list, p<key>: for a map. Flags: u UTF-8 is checked, k packed, g delimited.
+ */
+class Field {
+  readonly kind = "field";
+  readonly deprecated = false;
+  readonly longAsString = false;
+  readonly name: string;
+  readonly number: number;
+  readonly presence: number;
+  readonly utf8Validation: boolean;
+  readonly oneof: Oneof | undefined;
+  readonly localName: string;
+  readonly jsonName: string;
+  readonly fieldKind: Kind | "list" | "map";
+  readonly listKind: Kind | undefined;
+  readonly mapKind: Kind | undefined;
+  readonly mapKey: number | undefined;
+  readonly scalar: number | undefined;
+  readonly message: LazyMessage | undefined;
+  readonly enum: LazyEnum | undefined;
+  readonly delimitedEncoding: boolean | undefined;
+  readonly packed: boolean | undefined;
+  readonly getDefaultValue: (() => undefined) | undefined;
+
+  constructor(
+    readonly parent: LazyMessage,
+    text: string,
+    oneofs: readonly Oneof[],
+  ) {
+    const [number, name = "", type = "", traits = "", oneof = "", localName, jsonName] = text.split(" ");
+    this.name = name;
+    this.number = Number(number);
+    this.presence = Number(traits[0]);
+    this.utf8Validation = traits.includes("u");
+    this.oneof = oneof === "" ? undefined : oneofs[Number(oneof)];
+    this.localName = localName || camel(name);
+    this.jsonName = jsonName || camel(name);
+    const container = type[0] === "p" ? "map" : type[0] === "l" ? "list" : undefined;
+    const colon = type.indexOf(":");
+    const inner = container === "map" ? type.slice(colon + 1) : container === "list" ? type.slice(1) : type;
+    const rest = inner.slice(1);
+    const found = inner[0] === "s" ? undefined : types.get(rest);
+    if (inner[0] === "s") this.scalar = Number(rest);
+    else if (found?.kind === "message") this.message = found;
+    else if (found?.kind === "enum") this.enum = found;
+    else throw new Error(`the descriptor of ${rest} is not loaded`);
+    const kind = found?.kind ?? "scalar";
+    this.fieldKind = container ?? kind;
+    this.listKind = container === "list" ? kind : undefined;
+    this.mapKind = container === "map" ? kind : undefined;
+    this.mapKey = container === "map" ? Number(type.slice(1, colon)) : undefined;
+    this.delimitedEncoding = container === "map" ? false : kind === "message" ? traits.includes("g") : undefined;
+    this.packed = container === "list" ? traits.includes("k") : undefined;
+    this.getDefaultValue = container === undefined ? noDefault : undefined;
+  }
+  toString(): string {
+    return `field ${this.parent.typeName}.${this.name}`;
+  }
+}
+
+const noDefault = (): undefined => undefined;
 
 const camel = (name: string): string => name.replace(/_+(.)/g, (_, letter: string) => letter.toUpperCase());
 
 function makeFields(message: LazyMessage, fieldsText: string, oneofsText: string) {
-  const oneofs = oneofsText === "" ? [] : oneofsText.split(" ").map((name) => makeOneof(message, name));
+  const oneofs = oneofsText === "" ? [] : oneofsText.split(" ").map((name) => new Oneof(message, name));
   const fields: Field[] = [];
   const field: Record<string, Field> = {};
   const members: (Field | Oneof)[] = [];
   if (fieldsText !== "")
     for (const text of fieldsText.split(";")) {
-      const made = readField(message, text, oneofs);
+      const made = new Field(message, text, oneofs);
       fields.push(made);
       field[made.localName] = made;
       const { oneof } = made;
@@ -118,76 +187,6 @@ function makeFields(message: LazyMessage, fieldsText: string, oneofsText: string
       }
     }
   return { fields, field, oneofs, members };
-}
-
-const makeOneof = (parent: LazyMessage, name: string): Oneof => ({
-  kind: "oneof",
-  deprecated: false,
-  parent,
-  fields: [],
-  name,
-  localName: camel(name),
-  toString: () => `oneof ${parent.typeName}.${name}`,
-});
-
-/**
- * "<number> <name> <type> <presence><flags> <oneof> <localName> <jsonName>"; the last three are left out where they say nothing new.
- * Type: s<scalar>, m<message>, e<enum>; l before it for a list, p<key>: for a map. Flags: u UTF-8 is checked, k packed, g delimited.
- */
-function readField(parent: LazyMessage, text: string, oneofs: readonly Oneof[]): Field {
-  const [number, name = "", type = "", traits = "", oneof = "", localName, jsonName] = text.split(" ");
-  const made: Field = {
-    kind: "field",
-    deprecated: false,
-    name,
-    number: Number(number),
-    scalar: undefined,
-    message: undefined,
-    enum: undefined,
-    presence: Number(traits[0]),
-    utf8Validation: traits.includes("u"),
-    listKind: undefined,
-    mapKind: undefined,
-    mapKey: undefined,
-    delimitedEncoding: undefined,
-    packed: undefined,
-    longAsString: false,
-    getDefaultValue: undefined,
-    parent,
-    oneof: oneof === "" ? undefined : oneofs[Number(oneof)],
-    localName: localName || camel(name),
-    jsonName: jsonName || camel(name),
-    toString: () => `field ${parent.typeName}.${name}`,
-  };
-  const colon = type.indexOf(":");
-  if (type[0] === "p") {
-    made["fieldKind"] = "map";
-    made["mapKey"] = Number(type.slice(1, colon));
-    made["mapKind"] = takeType(made, type.slice(colon + 1), types);
-    made["delimitedEncoding"] = false;
-  } else if (type[0] === "l") {
-    made["fieldKind"] = "list";
-    made["listKind"] = takeType(made, type.slice(1), types);
-    if (made["listKind"] === "message") made["delimitedEncoding"] = traits.includes("g");
-    made["packed"] = traits.includes("k");
-  } else {
-    made["fieldKind"] = takeType(made, type, types);
-    if (made["fieldKind"] === "message") made["delimitedEncoding"] = traits.includes("g");
-    made["getDefaultValue"] = () => undefined;
-  }
-  return made;
-}
-
-function takeType(field: Field, type: string, known: Types): "scalar" | "message" | "enum" {
-  const rest = type.slice(1);
-  if (type[0] === "s") {
-    field["scalar"] = Number(rest);
-    return "scalar";
-  }
-  const found = known.get(rest);
-  if (found === undefined) throw new Error(`the descriptor of ${rest} is not loaded`);
-  field[found.kind] = found;
-  return found.kind;
 }
 
 class LazyEnum {

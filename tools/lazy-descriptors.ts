@@ -63,7 +63,7 @@ function messageSource(message: DescMessage): MessageSource {
   return [message.name, fields.join(";"), oneofs.join(" "), nested, message.nestedEnums.map(enumSource)];
 }
 
-/** See readField in descriptors.ts. */
+/** See Field in descriptors.ts. */
 function fieldSource(field: DescField, message: DescMessage): string {
   if (field.proto.defaultValue !== "") throw new Error(`${field}: defaults are not carried over`);
   const single = field.enum
