@@ -110,9 +110,12 @@ function quoted(value: string): string {
   return /[,;="]/.test(safe) ? `"${safe.replace(/["\\]/g, "\\$&")}"` : safe;
 }
 
-/** RFC 2253: the most specific attribute first. node:crypto prints one attribute a line, the other way round. */
-export function distinguishedName(subject: string): string {
-  return subject
+/**
+ * RFC 2253: the most specific attribute first. node:crypto prints one attribute a line, the other way round, and nothing for an empty
+ * name: a workload's certificate has its identity in the alternative names only.
+ */
+export function distinguishedName(subject: string | undefined): string {
+  return (subject ?? "")
     .split("\n")
     .reverse()
     .join(",")
