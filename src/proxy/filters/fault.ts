@@ -1,71 +1,168 @@
-// Fault injection (envoy.filters.http.fault): delays and aborts a share of requests, as a VirtualService's `fault` asks for.
+// Fault injection (envoy.filters.http.fault): delays, aborts and slows down a share of requests, as configured or as the request asks.
 
 import { type HTTPFault, HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
-import {
-  FractionalPercent_DenominatorType as Denominator,
-  type FractionalPercent,
-} from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { durationMs } from "../any.ts";
-import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
-import { compileHeader, type RequestTest } from "../match.ts";
+import type { Filter, FilterDeps, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
+import { draws, shareOf } from "../fraction.ts";
+import { compileHeader, type FieldTest } from "../match.ts";
+import type { RequestView } from "../request.ts";
+import { Throttle } from "./throttle.ts";
 
+/** "header": the request says how much (x-envoy-fault-…), if it says anything. */
 interface Fault {
-  delayMs: number;
+  delayMs: number | "header";
   delayShare: number;
-  abortStatus: number;
+  abort: { status: number } | { grpcStatus: number } | "header";
   abortShare: number;
-  tests: readonly RequestTest[];
+  rateKib: number | "header";
+  rateShare: number;
+  tests: readonly FieldTest[];
+  upstreamCluster: string;
+  downstreamNodes: ReadonlySet<string>;
+  activeMax: number;
 }
-
-const perDenominator: Record<Denominator, number> = {
-  [Denominator.HUNDRED]: 100,
-  [Denominator.TEN_THOUSAND]: 10_000,
-  [Denominator.MILLION]: 1_000_000,
-};
 
 /** An omitted percentage injects nothing. */
-const shareOf = (percent: FractionalPercent | undefined): number =>
-  percent === undefined ? 0 : percent.numerator / perDenominator[percent.denominator];
-
-function compile({ delay, abort, headers }: HTTPFault): Fault {
-  const fixed = delay?.faultDelaySecifier;
+function compile(message: HTTPFault): Fault {
+  const { delay, abort, responseRateLimit: rate } = message;
+  const delayType = delay?.faultDelaySecifier;
+  const abortType = abort?.errorType;
   return {
-    delayMs: fixed?.case === "fixedDelay" ? durationMs(fixed.value, 0) : 0,
-    delayShare: shareOf(delay?.percentage),
-    abortStatus: abort?.errorType.case === "httpStatus" ? abort.errorType.value : 503,
-    abortShare: shareOf(abort?.percentage),
-    tests: headers.map(compileHeader),
+    delayMs: delayType?.case === "headerDelay" ? "header" : durationMs(delayType?.value, 0),
+    delayShare: shareOf(delay?.percentage, 0),
+    abort:
+      abortType?.case === "headerAbort"
+        ? "header"
+        : abortType?.case === "grpcStatus"
+          ? { grpcStatus: abortType.value }
+          : { status: abortType?.value ?? 503 },
+    abortShare: shareOf(abort?.percentage, 0),
+    rateKib: rate?.limitType.case === "fixedLimit" ? Number(rate.limitType.value.limitKbps) : "header",
+    rateShare: shareOf(rate?.percentage, 0),
+    tests: message.headers.map(compileHeader),
+    upstreamCluster: message.upstreamCluster,
+    downstreamNodes: new Set(message.downstreamNodes),
+    activeMax: message.maxActiveFaults ?? Number.POSITIVE_INFINITY,
   };
 }
 
-function abort(fault: Fault, exchange: FilterRequest, deps: FilterDeps): boolean {
-  if (fault.abortShare === 0 || deps.random.next() >= fault.abortShare) return false;
-  exchange.reply(fault.abortStatus, "fault filter abort", "FI", "", "fault_filter_abort");
-  return true;
+/** A non-negative number in a field of the request. */
+function numberOf(request: RequestView, name: string): number | undefined {
+  const value = request.header(name);
+  return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : undefined;
 }
 
-function create(name: string, config: HTTPFault, deps: FilterDeps): Filter {
-  const chainWide = compile(config);
-  return {
-    name,
-    onRequest(exchange) {
-      const fault = (exchange.settings(name) as Fault | undefined) ?? chainWide;
-      if (!fault.tests.every((test) => test(exchange.request))) return "continue";
-      if (fault.delayMs > 0 && fault.delayShare > 0 && deps.random.next() < fault.delayShare) {
-        exchange.addFlag("DI");
-        exchange.after(fault.delayMs, () => {
-          if (!abort(fault, exchange, deps)) exchange.resume();
-        });
-        return "stop";
-      }
-      return abort(fault, exchange, deps) ? "stop" : "continue";
-    },
-  };
+/** The request may ask for less than the configured share, not for more. Its number counts hundredths. */
+function shareFor(request: RequestView, name: string, share: number): number {
+  const asked = numberOf(request, name);
+  return asked === undefined ? share : Math.min(share, asked / 100);
+}
+
+function applies(fault: Fault, { request, route }: FilterRequest): boolean {
+  const { upstreamCluster, downstreamNodes, tests } = fault;
+  if (upstreamCluster !== "") {
+    const targets = route?.action.kind === "forward" ? route.action.targets : [];
+    if (targets.length !== 1 || targets[0]!.slot.name !== upstreamCluster) return false;
+  }
+  if (downstreamNodes.size > 0 && !downstreamNodes.has(request.header("x-envoy-downstream-service-node") ?? ""))
+    return false;
+  return tests.every((test) => test(request));
+}
+
+const rateState = "envoy.filters.http.fault.rate";
+
+class FaultFilter implements Filter {
+  readonly name: string;
+  readonly #chainWide: Fault;
+  readonly #deps: FilterDeps;
+  /** Requests with an injected fault that are not over. */
+  #active = 0;
+
+  constructor(name: string, config: HTTPFault, deps: FilterDeps) {
+    this.name = name;
+    this.#chainWide = compile(config);
+    this.#deps = deps;
+  }
+
+  onRequest(exchange: FilterRequest): "continue" | "stop" {
+    const fault = (exchange.settings(this.name) as Fault | undefined) ?? this.#chainWide;
+    if (fault.delayShare === 0 && fault.abortShare === 0 && fault.rateShare === 0) return "continue";
+    if (this.#active >= fault.activeMax || !applies(fault, exchange)) return "continue";
+    const { request } = exchange;
+    const { random } = this.#deps;
+    let injected = this.#limitRate(fault, exchange);
+    const delayMs =
+      fault.delayMs === "header" ? (numberOf(request, "x-envoy-fault-delay-request") ?? 0) : fault.delayMs;
+    const delayShare =
+      fault.delayMs === "header"
+        ? shareFor(request, "x-envoy-fault-delay-request-percentage", fault.delayShare)
+        : fault.delayShare;
+    const delayed = delayMs > 0 && draws(delayShare, random);
+    if (delayed) {
+      injected = true;
+      exchange.addFlag("DI");
+      exchange.after(delayMs, () => {
+        if (!this.#abort(fault, exchange)) exchange.resume();
+      });
+    }
+    if (injected) this.#count(exchange);
+    return delayed || this.#abort(fault, exchange) ? "stop" : "continue";
+  }
+
+  #count(exchange: FilterRequest): void {
+    this.#active++;
+    exchange.whenOver(() => {
+      this.#active--;
+    });
+  }
+
+  #abort(fault: Fault, exchange: FilterRequest): boolean {
+    const { request } = exchange;
+    let { abort, abortShare } = fault;
+    if (abort === "header") {
+      const status = numberOf(request, "x-envoy-fault-abort-request");
+      const grpcStatus = numberOf(request, "x-envoy-fault-abort-grpc-request");
+      if (status !== undefined && status >= 200 && status < 600) abort = { status };
+      else if (grpcStatus !== undefined) abort = { grpcStatus };
+      else return false;
+      abortShare = shareFor(request, "x-envoy-fault-abort-request-percentage", abortShare);
+    }
+    if (!draws(abortShare, this.#deps.random)) return false;
+    const text = "fault filter abort";
+    if ("status" in abort) exchange.reply(abort.status, text, "FI", "", "fault_filter_abort");
+    else if (!request.header("content-type")?.startsWith("application/grpc"))
+      exchange.reply(200, text, "FI", "", "fault_filter_abort");
+    else {
+      // A gRPC answer without messages: its status stands in the head.
+      const fields = `content-type: application/grpc\r\ngrpc-status: ${abort.grpcStatus}\r\ngrpc-message: ${text}\r\n`;
+      exchange.reply(200, "", "FI", fields, "fault_filter_abort");
+    }
+    return true;
+  }
+
+  #limitRate(fault: Fault, exchange: FilterRequest): boolean {
+    const { request } = exchange;
+    if (fault.rateShare === 0) return false;
+    const byHeader = fault.rateKib === "header";
+    const rateKib = fault.rateKib === "header" ? numberOf(request, "x-envoy-fault-throughput-response") : fault.rateKib;
+    const share = byHeader
+      ? shareFor(request, "x-envoy-fault-throughput-response-percentage", fault.rateShare)
+      : fault.rateShare;
+    if (!rateKib || !draws(share, this.#deps.random)) return false;
+    exchange.setFilterState(rateState, rateKib);
+    return true;
+  }
+
+  onResponse(exchange: FilterRequest, response: FilterResponse): void {
+    const rateKib = exchange.filterState(rateState) as number | undefined;
+    if (rateKib === undefined) return;
+    response.transformBody((sink) => new Throttle(rateKib, this.#deps.clock, sink));
+  }
 }
 
 export const faultFactory: FilterFactory<typeof HTTPFaultSchema, typeof HTTPFaultSchema> = {
   config: HTTPFaultSchema,
   perRoute: HTTPFaultSchema,
-  create,
+  create: (name, config, deps) => new FaultFilter(name, config, deps),
   settings: compile,
 };
