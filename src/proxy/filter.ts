@@ -58,8 +58,8 @@ export interface FilterResponse {
   applyRules(rules: HeaderRules): void;
   /** "none": the answer has no body. "local": made by the proxy. */
   readonly framing: Framing | "local";
-  /** The body goes through `make`'s transform; its length becomes unknown. At most one per answer, and only if it has a body. */
-  transformBody(make: (sink: BodySink) => BodyTransform): void;
+  /** The body goes through `make`'s transform; its length becomes unknown. At most one per answer, and only if it has a body: else false. */
+  transformBody(make: (sink: BodySink) => BodyTransform): boolean;
 }
 
 /** Changes a body on its way. Memory is bounded: after `write` says false it gets no more until it calls `sink.onRoom`. */

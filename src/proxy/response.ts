@@ -51,9 +51,10 @@ export class ResponseView implements FilterResponse {
   applyRules(rules: HeaderRules): void {
     addRules(this.#edits, rules, this.#head, this.#request!);
   }
-  transformBody(make: (sink: BodySink) => BodyTransform): void {
-    if (this.transform !== undefined || this.framing === "none" || this.framing === "local") return;
+  transformBody(make: (sink: BodySink) => BodyTransform): boolean {
+    if (this.transform !== undefined || this.framing === "none" || this.framing === "local") return false;
     this.#edits.dropIds[known.contentLength] = 1;
     this.transform = make(this.#sink);
+    return true;
   }
 }

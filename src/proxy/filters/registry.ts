@@ -48,6 +48,12 @@ const rows: readonly Row[] = [
     perRoute: `${http}.local_ratelimit.v3.LocalRateLimit`,
     load: () => (require("./local_ratelimit.ts") as typeof import("./local_ratelimit.ts")).localRateLimitFactory,
   },
+  {
+    // Smaller answers, where somebody asks for them.
+    config: `${http}.compressor.v3.Compressor`,
+    perRoute: `${http}.compressor.v3.CompressorPerRoute`,
+    load: () => (require("./compressor.ts") as typeof import("./compressor.ts")).compressorFactory,
+  },
 ];
 
 /** The router ends every chain and is the forwarding itself. */
