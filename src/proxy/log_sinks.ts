@@ -1,13 +1,16 @@
-// Where log lines go: one bounded queue per file, one write per turn of the event loop, files reopened on demand (log rotation).
+// Where log lines go: one bounded queue per file, written in batches off the event loop, files reopened on demand (log rotation).
 
 import { closeSync, openSync, write, writeSync } from "node:fs";
-import type { Clock } from "../kernel/clock.ts";
+import type { Cancel, Clock } from "../kernel/clock.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Counter, Metrics } from "../kernel/metrics.ts";
 
 /** Characters waiting for one file; lines past this are dropped and counted. */
 const waitingCharsMax = 4 * 1024 * 1024;
+/** Lines are written when there are this many characters of them, or the first has waited this long. A write costs more than a line. */
+const batchChars = 16 * 1024;
+const batchAgeMs = 100;
 /** Wait before a full pipe is tried again. */
 const pipeFullMs = 10;
 
@@ -37,7 +40,8 @@ class FileSink implements LogSink {
   /** Replaced by `reopen` while a write to it was under way. */
   #former: number | undefined;
   #waiting = "";
-  #scheduled = false;
+  #timer: Cancel | undefined;
+  #due = false;
   /** Bytes on their way to the file. */
   #writing: Buffer | undefined;
 
@@ -54,14 +58,25 @@ class FileSink implements LogSink {
       return;
     }
     this.#waiting += line;
-    if (this.#scheduled) return;
-    this.#scheduled = true;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#writing !== undefined || this.#due || this.#waiting === "") return;
+    if (this.#waiting.length < batchChars) {
+      this.#timer ??= this.#deps.clock.after(batchAgeMs, () => this.#start());
+      return;
+    }
+    this.#due = true;
+    // All lines of this turn go together.
     setImmediate(() => this.#start());
   }
 
   #start(): void {
-    this.#scheduled = this.#waiting !== "";
-    if (!this.#scheduled) return;
+    this.#timer?.();
+    this.#timer = undefined;
+    this.#due = false;
+    if (this.#writing !== undefined || this.#waiting === "") return;
     this.#writing = Buffer.from(this.#waiting);
     this.#waiting = "";
     this.#go(this.#fd);
@@ -84,7 +99,7 @@ class FileSink implements LogSink {
       this.#writing = undefined;
       if (this.#former !== undefined) closeSync(this.#former);
       this.#former = undefined;
-      this.#start();
+      this.#schedule();
     });
   }
 
@@ -103,6 +118,8 @@ class FileSink implements LogSink {
 
   /** Writes what waits, at once. */
   close(): void {
+    this.#timer?.();
+    this.#timer = undefined;
     const rest = this.#waiting;
     this.#waiting = "";
     try {
