@@ -20,7 +20,8 @@ const hourMs = 3_600_000;
 const startMaxMs = 10_000;
 const startPollMs = 25;
 
-export interface GatewayOptions extends GatewayFacts {
+export interface GatewayOptions extends Omit<GatewayFacts, "port" | "backendPort"> {
+  /** For the rivals, which want to know. */
   connectionsMax?: number;
 }
 
@@ -75,10 +76,11 @@ const meshbed: Starter = ({ lab, backendPort }, options) => {
 };
 
 /** A gateway as it runs in a mesh: configured over ADS by a control plane on the load core. */
-export async function startMeshGateway({ lab, backendPort }: Bench, given: GatewayFacts): Promise<Subject> {
+export async function startMeshGateway({ lab, backendPort }: Bench, options: GatewayOptions): Promise<Subject> {
   const { ca, client, server } = await writeCertificates(lab);
   const [port, adsPort] = [freePort(), freePort()];
-  startOwn(lab, loadCore, { role: "controlPlane", adsPort, pem: server, ca, port, backendPort, facts: given });
+  const gateway = { port, backendPort, ...options };
+  startOwn(lab, loadCore, { role: "controlPlane", adsPort, pem: server, ca, gateway });
   await listens(adsPort);
   return subject("meshbed", port, [startOwn(lab, proxyCore, { role: "meshGateway", adsPort, pem: client, ca })]);
 }
