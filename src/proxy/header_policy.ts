@@ -66,7 +66,7 @@ export function forwardFields(
   const { policy, edge } = chain;
   const internal = policy.isInternal?.(clientAddress(request, chain, connection)) ?? false;
   const external = edge && !internal;
-  if (request.head.hasEnvoyFields) sanitize(edits, request, internal, external);
+  if (request.has(known.envoy)) sanitize(edits, request, internal, external);
   if (internal) setField(edits, request, "x-envoy-internal", "true");
   if (edge) forwardAtEdge(edits, request, chain, connection);
   else if (!request.has(known.xForwardedProto)) edits.added += `x-forwarded-proto: ${request.scheme}\r\n`;

@@ -42,14 +42,16 @@ export function prepareResponse(
   serviceMs: number | undefined,
 ): void {
   const { policy, serverName } = chain;
+  let lines = "";
+  if (serverName !== undefined && !(policy.serverIfAbsent && (head.mask & (1 << known.server)) !== 0)) {
+    edits.dropIds[known.server] = 1;
+    lines = `server: ${serverName}\r\n`;
+  }
   if (!policy.suppressEnvoy) {
     edits.dropIds[known.upstreamServiceTime] = 1;
-    edits.added += `x-envoy-upstream-service-time: ${Math.round(serviceMs ?? 0)}\r\n`;
+    lines += `x-envoy-upstream-service-time: ${Math.round(serviceMs ?? 0)}\r\n`;
   }
-  if (serverName !== undefined && !(policy.serverIfAbsent && head.get("server") !== undefined)) {
-    edits.dropIds[known.server] = 1;
-    edits.added += `server: ${serverName}\r\n`;
-  }
+  edits.added += lines;
   if (policy.addsToAnswers) answerFields(edits, request, requestEdits, policy, head.get("via"));
 }
 

@@ -179,14 +179,13 @@ export class RequestView {
 
   /** A field the scanner knows by id; cheaper than by name. */
   knownHeader(id: number): string | undefined {
+    if (!this.has(id)) return undefined;
     const { ids, count } = this.head;
     for (let i = 0; i < count; i++) if (ids[i] === id) return this.head.value(i);
     return undefined;
   }
   has(id: number): boolean {
-    const { ids, count } = this.head;
-    for (let i = 0; i < count; i++) if (ids[i] === id) return true;
-    return false;
+    return (this.head.mask & (1 << id)) !== 0;
   }
   get requestId(): string {
     return this.knownHeader(known.xRequestId) ?? "";

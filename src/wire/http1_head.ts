@@ -117,8 +117,8 @@ export class Head {
   keepAlive = true;
   /** `Connection: close` was said; it wins over keep-alive. */
   close = false;
-  /** There are fields with the id `known.envoy`. */
-  hasEnvoyFields = false;
+  /** Bit `1 << id` is set for every known field that is there, bit 0 for any other. */
+  mask = 0;
   /** `Connection: upgrade` together with an Upgrade field. */
   upgrade = false;
   upgradeIndex = -1;
@@ -171,7 +171,7 @@ function reset(head: Head, buffer: Buffer, start: number): void {
   head.contentLength = -1;
   head.chunked = false;
   head.close = false;
-  head.hasEnvoyFields = false;
+  head.mask = 0;
   head.upgrade = false;
   head.upgradeIndex = -1;
   head.expectContinue = false;
@@ -307,7 +307,7 @@ function scanFields(head: Head, buffer: Buffer, from: number, to: number): numbe
     head.count = index + 1;
     const id = idOf(buffer, nameStart, nameEnd);
     ids[index] = id;
-    if (id === known.envoy) head.hasEnvoyFields = true;
+    head.mask |= 1 << id;
     if (id !== 0 && id <= known.expect) {
       const error = interpret(head, buffer, id, index, valueStart, valueEnd);
       if (error < 0) return error;
