@@ -30,7 +30,8 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
   `connect_terminate`: one chain, DownstreamTlsContext; its network filters are not looked at (the CONNECT target selects a chain of
   `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
 - network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
-- `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id always made anew.
+- `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id made anew unless preserved.
+- logs, traces, the `istio.stats` filter and what proxies tell each other in fields: docs/observability.md.
 - DownstreamTlsContext and UpstreamTlsContext: docs/proxy-limits.md has the fields. A secret that has not arrived refuses connections.
   A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
 CLUSTERS: EDS, STATIC, STRICT_DNS, LOGICAL_DNS, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
