@@ -67,13 +67,13 @@ export class FilterFixture {
   async start(more: Partial<ProxyOptions> = {}): Promise<void> {
     this.#proxy = await startFixture({}, more);
   }
-  /** One listener with these filters and routes; the backend is cluster "a". */
+  /** One listener with these filters and routes (or `more.routes`); the backend is cluster "a". */
   async serve(manager: Manager, list: RouteList, more: Configuration = {}): Promise<void> {
     await this.#proxy.configure({
       ...more,
       listeners: [listener("127.0.0.1", this.port, [httpChain("main", manager)]), ...(more.listeners ?? [])],
       clusters: [cluster("a", [this.backend.address]), ...(more.clusters ?? [])],
-      routes: [routes("main", list), ...(more.routes ?? [])],
+      routes: more.routes ?? [routes("main", list)],
     });
     this.backend.requests.length = 0;
     this.backend.answer = undefined;

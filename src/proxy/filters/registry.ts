@@ -54,10 +54,43 @@ const rows: readonly Row[] = [
     perRoute: `${http}.compressor.v3.CompressorPerRoute`,
     load: () => (require("./compressor.ts") as typeof import("./compressor.ts")).compressorFactory,
   },
+  {
+    // Fields set and removed, in order.
+    config: `${http}.header_mutation.v3.HeaderMutation`,
+    perRoute: `${http}.header_mutation.v3.HeaderMutationPerRoute`,
+    load: () => (require("./header_mutation.ts") as typeof import("./header_mutation.ts")).headerMutationFactory,
+  },
+  {
+    // Labels for what comes after.
+    config: `${http}.set_metadata.v3.Config`,
+    perRoute: `${http}.set_metadata.v3.Config`,
+    load: () => (require("./set_metadata.ts") as typeof import("./set_metadata.ts")).setMetadataFactory,
+  },
+  {
+    // Whether this proxy is there.
+    config: `${http}.health_check.v3.HealthCheck`,
+    perRoute: `${http}.health_check.v3.HealthCheck`,
+    load: () => (require("./health_check.ts") as typeof import("./health_check.ts")).healthCheckFactory,
+  },
 ];
 
 /** The router ends every chain and is the forwarding itself. */
 const routerType = `${http}.router.v3.Router`;
+
+/**
+ * Filters that Istio puts into every chain and whose work is done elsewhere, by name or type: metrics with their configuration
+ * (istio.stats: telemetry_options.ts), the peer's workload (peer_metadata, metadata_exchange: the tunnel's baggage and the certificate),
+ * counts of gRPC messages (grpc_stats: none, as gRPC goes through as HTTP), and ALPN towards the upstream (istio.alpn: HTTP/1.1 only).
+ */
+const builtIn: ReadonlySet<string> = new Set([
+  "istio.stats",
+  "istio.metadata_exchange",
+  "istio.alpn",
+  "envoy.filters.http.peer_metadata",
+  "io.istio.http.peer_metadata.Config",
+  "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+  `${http}.grpc_stats.v3.FilterConfig`,
+]);
 
 const loaded = (row: Row): FilterFactory => row.load() as FilterFactory;
 
@@ -66,7 +99,7 @@ export function compileFilters(filters: readonly HttpFilter[], deps: FilterDeps)
   for (const { name, configType, isOptional, disabled } of filters) {
     const config = configType.case === "typedConfig" ? configType.value : undefined;
     const type = config && typeName(config);
-    if (type === routerType) continue;
+    if (type === routerType || builtIn.has(name) || builtIn.has(type ?? "")) continue;
     const row = rows.find((entry) => entry.config === type);
     if (config && row) {
       const factory = loaded(row);
