@@ -120,10 +120,16 @@ function nameOf(tracing: Tracing, request: RequestView, edits: HeaderEdits, rout
 export function injectSpan(span: Span, edits: HeaderEdits): void {
   const { form } = span.tracing;
   const { came } = span;
-  if (form === "w3c" || came.w3c) setHeader(edits, "traceparent", traceparentOf(span, span.sampled));
+  if (form === "w3c" || came.w3c) put(edits, "traceparent", traceparentOf(span, span.sampled), came.w3c);
   if (form === "b3" || came.b3)
-    for (const [name, value] of b3FieldsOf(span, span.sampled)) setHeader(edits, name, value);
+    for (const [name, value] of b3FieldsOf(span, span.sampled)) put(edits, name, value, came.b3);
   if (came.b3Single) setHeader(edits, "b3", b3SingleOf(span, span.sampled));
+}
+
+/** Most requests bring no context: there is nothing to take out first. */
+function put(edits: HeaderEdits, name: string, value: string, came: boolean): void {
+  if (came || edits.added.includes(name)) setHeader(edits, name, value);
+  else edits.added += `${name}: ${value}\r\n`;
 }
 
 /** The request is over. */
