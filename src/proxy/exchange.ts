@@ -2,7 +2,7 @@
 
 import type { Cancel } from "../kernel/clock.ts";
 import type { Framing } from "../wire/http1_body.ts";
-import { type Head, keepHead } from "../wire/http1_head.ts";
+import { type Head, keepHead, known } from "../wire/http1_head.ts";
 import { clearEdits, type HeaderEdits, newEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./cluster.ts";
@@ -12,7 +12,7 @@ import { type FilteredRequest, FilterRun } from "./filter_run.ts";
 import { Forwarding } from "./forwarding.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { answerFields } from "./header_policy.ts";
-import { addHeader, addRules, prepareRequest, prepareResponse, setHeader } from "./headers.ts";
+import { addHeader, addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
 import { type Mirror, startMirrors } from "./mirror.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";
@@ -26,6 +26,7 @@ import {
   type Route,
   type WeightedTarget,
 } from "./route.ts";
+import { overriddenAction, overrideFields } from "./route_overrides.ts";
 import type { StreamInfo } from "./stream_info.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
@@ -209,7 +210,15 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     if (host !== undefined) this.#rewriteHost(host, action);
     if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
     if (action.mirrors.length > 0 && !this.isUpgrade) this.#mirrors = startMirrors(action.mirrors, this, this.#runtime);
-    this.forwarding.start(action, target.slot, cluster, target.criteria);
+    const asked = this.request.has(known.envoy) ? this.#takeOverrides(action) : action;
+    this.forwarding.start(asked, target.slot, cluster, target.criteria);
+  }
+
+  #takeOverrides(action: ForwardAction): ForwardAction {
+    const asked = overriddenAction(action, this.request);
+    for (const name of overrideFields)
+      if (this.request.header(name) !== undefined) removeHeader(this.requestEdits, name);
+    return asked;
   }
 
   #rewriteHost(host: string, action: ForwardAction): void {
