@@ -53,7 +53,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #counted = false;
   /** Where the bytes go: `endpoint`, or the neighbour's own inbound endpoint. */
   #toEndpoint: Endpoint | undefined;
-  #toSlot: ClusterSlot | undefined;
+  toSlot: ClusterSlot | undefined;
   #upstream: UpstreamConnection | undefined;
   readonly #connector: Connector;
   #sent = false;
@@ -93,7 +93,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.endpoint = undefined;
     this.neighbour = undefined;
     this.#toEndpoint = undefined;
-    this.#toSlot = undefined;
+    this.toSlot = undefined;
     this.#sent = false;
     this.#tries = 0;
     this.#staleTries = 0;
@@ -167,7 +167,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     }
     this.endpoint = endpoint;
     this.#toEndpoint = endpoint;
-    this.#toSlot = slot;
+    this.toSlot = slot;
     this.neighbour = undefined;
     endpoint.active++;
     endpoint.requests++;
@@ -202,7 +202,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       return;
     }
     this.#toEndpoint = endpoint;
-    this.#toSlot = target!.slot;
+    this.toSlot = target!.slot;
     setClientCert(this.#owner.requestEdits, chain.clientCert, chain.owner.identity, this.#owner.chain.owner.identity);
     this.#owner.runFilters(chain, 0);
   }
@@ -213,7 +213,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const { clock } = this.#runtime;
     const perTryMs = this.#action!.retry?.perTryTimeoutMs ?? 0;
     if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
-    const slot = this.#toSlot!;
+    const slot = this.toSlot!;
     const cluster = slot.current ?? this.#cluster!;
     this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax || this.#endsConnect);
   }

@@ -64,8 +64,8 @@ export class RequestRecord {
     this.#nearSpan = undefined;
     this.#needs = chain.accessLog?.needs;
     if (chain.tracing !== undefined || this.#needs !== undefined) this.#startedAtMs = clock.now();
+    this.#responseHeaders = undefined;
     if (this.#needs !== undefined) {
-      this.#responseHeaders = undefined;
       this.#requestEndMs = hasBody ? -1 : 0;
       this.#responseStartMs = -1;
     }
@@ -109,7 +109,11 @@ export class RequestRecord {
   answered(head: Head, edits: HeaderEdits): void {
     if (this.details === "") this.details = "via_upstream";
     this.responseHead = undefined;
-    const needs = this.#needs;
+    this.#answeredFor(this.#needs, head, edits);
+    const near = this.#of.forwarding.neighbour;
+    if (near !== undefined) this.#answeredFor(near.accessLog?.needs, head, edits);
+  }
+  #answeredFor(needs: Needs | undefined, head: Head, edits: HeaderEdits): void {
     if (needs === undefined) return;
     for (const name of needs.responseHeaders) this.#keep(name, fieldAfter(head, edits, name));
     if (needs.times) this.#responseStartMs = this.#elapsedMs;
@@ -147,8 +151,24 @@ export class RequestRecord {
     }
     if (chain.accessLog !== undefined) chain.accessLog.log(this.streamInfo());
     if (this.#span !== undefined) finishSpan(this.#span, this.streamInfo());
-    if (this.#nearSpan !== undefined && forwarding.neighbour)
-      finishSpan(this.#nearSpan, { ...this.streamInfo(), owner: forwarding.neighbour.owner });
+    if (forwarding.neighbour !== undefined) this.#reportNear(forwarding.neighbour);
+  }
+
+  /** The neighbour's own log and span, as if the request had come to it over the wire. */
+  #reportNear(near: HttpChain): void {
+    const span = this.#nearSpan;
+    if (near.accessLog === undefined && span === undefined) return;
+    const info = this.streamInfo();
+    const { forwarding, chain, client } = this.#of;
+    info.owner = near.owner;
+    info.route = forwarding.neighbourRoute;
+    info.cluster = forwarding.toSlot;
+    info.endpoint = forwarding.destination;
+    const { host, port } = (forwarding.destination ?? forwarding.endpoint)!.transport;
+    const peer = { identity: chain.owner.identity, authenticated: true };
+    info.connection = { ...client, localAddress: host, localPort: port, secure: true, peer };
+    if (near.accessLog !== undefined) near.accessLog.log(info);
+    if (span !== undefined) finishSpan(span, info);
   }
 
   /** What formats are made of, as of now. */
@@ -165,7 +185,7 @@ export class RequestRecord {
       requestEdits,
       responseHead: this.responseHead,
       responseEdits,
-      responseHeaders: needs && this.#responseHeaders,
+      responseHeaders: this.#responseHeaders,
       startedAtMs: needs || this.#span ? this.#startedAtMs : this.#runtime.clock.now() - durationMs,
       durationMs,
       requestEndMs: this.#requestEndMs,

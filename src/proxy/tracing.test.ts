@@ -1,12 +1,16 @@
 // Tracing over two proxies with collectors that decode what arrives: OTLP over HTTP and gRPC, and Zipkin.
 import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import http2, { type ServerHttp2Stream } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { OpenTelemetryConfigSchema } from "#gen/xds/envoy/config/trace/v3/opentelemetry_pb.js";
 import {
   ZipkinConfig_CollectorEndpointVersion as Version,
   ZipkinConfigSchema,
 } from "#gen/xds/envoy/config/trace/v3/zipkin_pb.js";
+import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { VirtualClock } from "../kernel/clock.ts";
 import { Metrics } from "../kernel/metrics.ts";
 import {
@@ -121,7 +125,7 @@ const backend = Bun.serve({
   port: 0,
   fetch(request) {
     lastFields = request.headers.toJSON();
-    return new Response("ok", { status: request.url.endsWith("/bad") ? 500 : 200 });
+    return new Response("ok", { status: request.url.endsWith("/bad") ? 500 : 200, headers: { "x-kind": "test" } });
   },
 });
 const proxies: FixtureProxy[] = [];
@@ -318,6 +322,20 @@ test("two workloads in one proxy make a parent and its child as well", async () 
     string,
   ];
   const tracing = { provider: overHttp };
+  const path = join(mkdtempSync(join(tmpdir(), "meshbed-near-")), "log");
+  const logs = ["client", "server"].map((side) => ({
+    name: side,
+    configType: {
+      case: "typedConfig" as const,
+      value: pack(FileAccessLogSchema, {
+        path,
+        accessLogFormat: {
+          case: "format",
+          value: `${side} %UPSTREAM_CLUSTER% %DOWNSTREAM_LOCAL_PORT% %RESP(X-KIND)% %TRACE_ID%\n`,
+        },
+      }),
+    },
+  }));
   const collectors = [cluster("collector", [`127.0.0.1:${collector.port}`])];
   const inbound = { name: "virtualInbound", inbound: true, bindToPort: false, workload: "app;shop;app;v1;Kubernetes" };
   proxies.push(
@@ -327,7 +345,9 @@ test("two workloads in one proxy make a parent and its child as well", async () 
       {
         [web]: {
           listeners: [
-            listener("127.0.0.1", port, [httpChain("main", { tracing })], { workload: "web;shop;web;v1;Kubernetes" }),
+            listener("127.0.0.1", port, [httpChain("main", { tracing, accessLog: [logs[0]!] })], {
+              workload: "web;shop;web;v1;Kubernetes",
+            }),
           ],
           clusters: [cluster("next", [address]), ...collectors],
           routes: [routes("main", [{ match: prefix("/"), action: toCluster("next") }])],
@@ -337,7 +357,13 @@ test("two workloads in one proxy make a parent and its child as well", async () 
             listener(
               "127.0.0.2",
               15006,
-              [httpChain("in", { tracing }, { filterChainMatch: { destinationPort: backend.port! } })],
+              [
+                httpChain(
+                  "in",
+                  { tracing, accessLog: [logs[1]!] },
+                  { filterChainMatch: { destinationPort: backend.port! } },
+                ),
+              ],
               inbound,
             ),
           ],
@@ -355,6 +381,11 @@ test("two workloads in one proxy make a parent and its child as well", async () 
   expect(server).toMatchObject({ trace: client.trace, parent: client.id });
   expect(lastFields["traceparent"]).toBe(`00-${server.trace}-${server.id}-01`);
   expect([client, server].map(({ tags }) => tags["istio.canonical_service"])).toEqual(["web", "app"]);
+  await until("two lines", () => existsSync(path) && readFileSync(path, "utf8").split("\n").length > 2);
+  expect(readFileSync(path, "utf8").split("\n").slice(0, 2)).toEqual([
+    `client next ${port} test ${client.trace}`,
+    `server inbound ${backend.port} test ${client.trace}`,
+  ]);
 });
 
 describe("the exporter", () => {
