@@ -1,6 +1,6 @@
 // Tracing over two proxies with collectors that decode what arrives: OTLP over HTTP and gRPC, and Zipkin.
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import http2, { type ServerHttp2Stream } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -128,12 +128,14 @@ const backend = Bun.serve({
     return new Response("ok", { status: request.url.endsWith("/bad") ? 500 : 200, headers: { "x-kind": "test" } });
   },
 });
+const folder = mkdtempSync(join(tmpdir(), "meshbed-tracing-"));
 const proxies: FixtureProxy[] = [];
 afterAll(async () => {
   for (const proxy of proxies) await proxy.close();
   await backend.stop(true);
   await collector.stop(true);
   grpcCollector.close();
+  rmSync(folder, { recursive: true });
 });
 
 const overHttp = {
@@ -322,7 +324,7 @@ test("two workloads in one proxy make a parent and its child as well", async () 
     string,
   ];
   const tracing = { provider: overHttp };
-  const path = join(mkdtempSync(join(tmpdir(), "meshbed-near-")), "log");
+  const path = join(folder, "log");
   const logs = ["client", "server"].map((side) => ({
     name: side,
     configType: {
