@@ -8,7 +8,7 @@ import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { readProxyHeader } from "../wire/proxy_protocol.ts";
 import { nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
-import { spiffeIdOf } from "./alt_names.ts";
+import { holderNames, spiffeIdOf } from "./alt_names.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
 import { chooseMatch } from "./chain_match.ts";
 import { unknownWorkload } from "./cluster.ts";
@@ -247,8 +247,12 @@ function refusalOf(
   if (validation === undefined) return "nothing to verify the client certificate with";
   const judgement = judge(validation, certificate, error);
   if (!judgement.accepted) return judgement.reason;
-  const principal = judgement.verified ? spiffeIdOf(certificate.subjectAltName) : undefined;
-  if (principal) info.peer = { identity: { ...unknownWorkload, principal }, authenticated: true };
+  if (!judgement.verified) return undefined;
+  const principal = spiffeIdOf(certificate.subjectAltName);
+  const names = holderNames(certificate);
+  info.peer = principal
+    ? { identity: { ...unknownWorkload, principal }, authenticated: true, names }
+    : { ...info.peer, names };
   return undefined;
 }
 

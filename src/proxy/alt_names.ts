@@ -32,6 +32,18 @@ export function dnsNameFits(pattern: string, name: string): boolean {
   return dot > 0 && name.slice(dot) === pattern.slice(1) && pattern.includes(".", 2);
 }
 
+/** What a verified certificate calls its holder, as Envoy's RBAC reads it: its URI SANs, else its DNS SANs, else its subject (RFC 2253). */
+export function holderNames(certificate: {
+  subjectAltName: string | undefined;
+  subject: string | undefined;
+}): string[] {
+  const names = altNamesOf(certificate.subjectAltName);
+  const of = (wanted: AltName["type"]): string[] =>
+    names.filter(({ type }) => type === wanted).map(({ value }) => value);
+  const found = [of("URI"), of("DNS")].find((list) => list.length > 0);
+  return found ?? (certificate.subject ? [certificate.subject.split("\n").reverse().join(",")] : []);
+}
+
 /** The one URI SAN "spiffe://…" of a certificate; undefined when there is none or more than one URI (SPIFFE X.509-SVID §2). */
 export function spiffeIdOf(subjectAltName: string | undefined): string | undefined {
   const uris = altNamesOf(subjectAltName).filter(({ type }) => type === "URI");

@@ -145,6 +145,8 @@ export interface Peer {
   identity: WorkloadIdentity;
   /** Authenticated: by mutual TLS, or as a workload of this very process. */
   authenticated: boolean;
+  /** What its verified certificate calls it; where missing, `identity.principal` is its name. */
+  names?: readonly string[];
 }
 
 export interface ConnectionInfo {

@@ -69,11 +69,9 @@ function compileTests(match: RouteMatch, random: Random): RequestTest[] {
 function compileTls({ presented, validated }: TlsOptions): RequestTest {
   return ({ connection }) => {
     if (!connection?.secure) return presented === undefined && validated === undefined;
-    const has = connection.peer.authenticated || hasCertificate(connection.session);
-    return (
-      (presented === undefined || presented === has) &&
-      (validated === undefined || validated === connection.peer.authenticated)
-    );
+    const isValid = connection.peer.authenticated || connection.peer.names !== undefined;
+    const isThere = isValid || hasCertificate(connection.session);
+    return (presented === undefined || presented === isThere) && (validated === undefined || validated === isValid);
   };
 }
 

@@ -36,8 +36,9 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
   A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
 CLUSTERS: EDS, STATIC, STRICT_DNS, LOGICAL_DNS, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
   `transport_socket` (TLS origination) is honoured for endpoints without a tunnel.
-ROUTES: metadata is not read. `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
-HTTP FILTERS in `http_filters` order: fault, router (rbac, cors and others come with the issues that need them). An unknown filter is refused (NACK) unless `is_optional`.
+ROUTES: metadata is not read, runtime keys neither (defaults count). `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
+HTTP FILTERS in `http_filters` order: filters/registry.ts lists them (cors, jwt_authn, rbac, local_ratelimit, fault, compressor, header_mutation, …), router
+  ends the chain; network filters before the terminal one: filters/network_registry.ts. An unknown filter is refused (NACK) unless `is_optional`.
 */
 
 export interface ProxyOptions {

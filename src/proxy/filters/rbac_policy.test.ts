@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RBAC_Action as Action, RBACSchema } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
+import { holderNames } from "../alt_names.ts";
 import type { ConnectionInfo } from "../chain.ts";
 import { unknownWorkload } from "../cluster.ts";
 import { pack } from "../fixture.ts";
@@ -148,6 +149,11 @@ describe("permissions", () => {
     });
 });
 
+const partner: Subject = {
+  ...http,
+  connection: { ...connection, peer: { identity: unknownWorkload, authenticated: false, names: ["api.partner.test"] } },
+};
+
 describe("principals", () => {
   const by = (identifier: Principal["identifier"]): Principal => ({ identifier });
   const peer = (name: string) => by({ case: "authenticated", value: { principalName: exact(name) } });
@@ -159,6 +165,9 @@ describe("principals", () => {
     ["a name not proved", peer(spiffe), stranger, false],
     ["the name unknown, not proved", peer("unknown"), stranger, false],
     ["anybody proved", by({ case: "authenticated", value: {} }), http, true],
+    ["a DNS name of a verified certificate", peer("api.partner.test"), partner, true],
+    ["another name than the certificate's", peer("unknown"), partner, false],
+    ["anybody proved, with a certificate", by({ case: "authenticated", value: {} }), partner, true],
     ["anybody proved, of a stranger", by({ case: "authenticated", value: {} }), stranger, false],
     ["Istio's peer principal", state("io.istio.peer_principal", spiffe), http, true],
     ["Istio's peer principal, of a stranger", state("io.istio.peer_principal", "unknown"), stranger, false],
@@ -214,4 +223,14 @@ describe("the decision", () => {
     const rbac = create(RBACSchema, { policies: { odd: { permissions: [{}], principals: [anyone] } } });
     expect(() => compilePolicies(rbac)).toThrow('permission "empty"');
   });
+});
+
+test("a certificate's holder goes by its URIs, else its DNS names, else its subject", () => {
+  const names = (subjectAltName: string | undefined) => holderNames({ subjectAltName, subject: "O=Partner\nCN=api" });
+  expect([names("URI:spiffe://a, DNS:b"), names("DNS:b, DNS:c"), names("email:x@y"), names(undefined)]).toEqual([
+    ["spiffe://a"],
+    ["b", "c"],
+    ["CN=api,O=Partner"],
+    ["CN=api,O=Partner"],
+  ]);
 });

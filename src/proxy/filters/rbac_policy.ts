@@ -6,7 +6,7 @@ import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/mat
 import type { PathMatcher } from "#gen/xds/envoy/type/matcher/v3/path_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import { unpack } from "../any.ts";
-import type { ConnectionInfo } from "../chain.ts";
+import type { ConnectionInfo, Peer } from "../chain.ts";
 import { compileCidr } from "../cidr.ts";
 import { compileHeader, compileMetadata, compileString } from "../match.ts";
 import type { RequestView } from "../request.ts";
@@ -130,7 +130,10 @@ function principal({ identifier }: Principal): Test {
     case "authenticated": {
       const { principalName } = identifier.value;
       const test = principalName && compileString(principalName);
-      return ({ connection: { peer } }) => peer.authenticated && (!test || test(peer.identity.principal));
+      return ({ connection: { peer } }) => {
+        const names = namesOf(peer);
+        return names !== undefined && (!test || names.some(test));
+      };
     }
     case "sourceIp":
     case "directRemoteIp": {
@@ -153,6 +156,10 @@ function principal({ identifier }: Principal): Test {
       throw refused(`principal "${identifier.case ?? "empty"}" is not supported`);
   }
 }
+
+/** Undefined for who has proved nothing. */
+const namesOf = ({ names, authenticated, identity }: Peer): readonly string[] | undefined =>
+  names ?? (authenticated ? [identity.principal] : undefined);
 
 function header(matcher: Parameters<typeof compileHeader>[0]): Test {
   const test = compileHeader(matcher);
