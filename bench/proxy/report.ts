@@ -1,7 +1,7 @@
 // The benchmark's output: one section per case with an aligned table, in the terminal and in bench/results/proxy.md.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { cpus, loadavg, release } from "node:os";
 import type { Case, Options, Row } from "./types.ts";
 
 const columns = ["case", "metric", "subject", "value", "meshbed ÷ it", "target", "met"] as const;
@@ -51,15 +51,18 @@ export function machine(which: (command: string) => string | null): string {
   return `${cpus().length} × ${first?.model.trim()}, Linux ${release()}, Bun ${Bun.version}, ${tools.join(", ")}`;
 }
 
+/** Where and how a section's figures were taken. Other work on the machine shows in the load average, of which the bench makes 2. */
 export function sectionOf(entry: Case, rows: readonly Row[], options: Options, today: string, where: string): string {
-  const how = `${today}; median of ${options.rounds} interleaved rounds${options.quick ? ", quick run" : ""}; ${where}.`;
-  return `## ${entry.name}\n\n${entry.what}\n\n${tableOf(entry.name, rows)}\n\n${how}\n`;
+  const rounds = `median of ${options.rounds} interleaved rounds${options.quick ? ", quick run" : ""}`;
+  const busy = `load average ${loadavg()[0]!.toFixed(1)}`;
+  return `## ${entry.name}\n\n${entry.what}\n\n${tableOf(entry.name, rows)}\n\n${today}; ${rounds}; ${where}; ${busy}.\n`;
 }
 
 const preface = `# The data plane beside nginx and HAProxy
 
 Written by \`npx bun bench/proxy.ts\`. The subjects share core 0 and take turns; load and backend have core 1. CPU is the sum over all
-threads of the subject's processes. Absolute figures depend on the machine; the ratios are of neighbours in the same run.
+threads of the subject's processes. Absolute figures depend on the machine; the ratios are of neighbours in the same run. A load average
+well above 2 says that other work disturbed the run: rates and p99 are worth little then.
 `;
 
 /** Replaces the sections of these cases in the file, keeps the others, in the order of \`names\`. */
