@@ -43,8 +43,13 @@ export async function start(
     const decoder = new TextDecoder();
     for await (const chunk of child.stdout) text += decoder.decode(chunk, { stream: true });
   })();
-  const port = await waitFor(`${program} to listen`, () => {
-    if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}: ${text}`);
+  const hasEnded = async (): Promise<void> => {
+    if (child.exitCode === null) return;
+    await reading;
+    throw new Error(`${program} ended with ${child.exitCode}: ${text}`);
+  };
+  const port = await waitFor(`${program} to listen`, async () => {
+    await hasEnded();
     return /"msg":"listening".*"port":(\d+)/.exec(text)?.[1];
   });
   const url = `http://127.0.0.1:${port}`;
@@ -65,7 +70,7 @@ export async function start(
   running.add(self);
   const ready = program === "web" ? "/readyz" : "/-/readyz";
   await waitFor(`${program} to be ready`, async () => {
-    if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}: ${text}`);
+    await hasEnded();
     const response = await fetch(url + ready).catch(() => undefined);
     return response?.ok ? true : undefined;
   });

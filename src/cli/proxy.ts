@@ -42,9 +42,10 @@ export async function proxy(options: ProxyOptions): Promise<void> {
   const running = await startStandalone(options.config, config, { level: levels[options.logLevel]! }, () =>
     end("stop"),
   );
-  tell(options.config, config, running);
+  // Before it is said that the proxy serves: a signal without a handler would end it.
   onStopSignals(end);
   onReloadSignal(options.config, running);
+  tell(options.config, config, running);
   if ((await ended) === "drain") {
     say("draining: no new connections, those there are may end; a second signal ends at once");
     await running.proxy.drain(drainMs === undefined ? {} : { drainMs });

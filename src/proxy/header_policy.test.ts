@@ -121,7 +121,9 @@ test("a configured internal address is believed and marked", async () => {
   const internalAddressConfig = { cidrRanges: [{ addressPrefix: "127.0.0.0", prefixLen: 8 }] };
   const manager = { useRemoteAddress: true, internalAddressConfig } as unknown as ManagerInit;
   const { got } = await get(await start(manager), claimed);
-  expect(got).toMatchObject({ "x-envoy-internal": "true", "x-envoy-retry-on": "5xx", "x-request-id": "mine" });
+  expect(got).toMatchObject({ "x-envoy-internal": "true", "x-request-id": "mine" });
+  // Carried out here, not passed on.
+  expect(got).not.toHaveProperty("x-envoy-retry-on");
 });
 
 test("a trusted proxy's word on scheme and client stands", async () => {
