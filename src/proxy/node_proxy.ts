@@ -126,6 +126,8 @@ class Parked implements SocketOwner {
 export class NodeProxy implements Swept {
   readonly own: XdsNode;
   readonly #nodeIp: string;
+  /** Else no address is ours but those of bound listeners: a wildcard socket would take the port of a pod that has died. */
+  readonly #intercepts: boolean;
   readonly #xds: XdsConnection;
   readonly #runtime: Runtime;
   readonly #sockets: Sockets;
@@ -138,10 +140,11 @@ export class NodeProxy implements Swept {
   #syncScheduled = false;
 
   constructor(
-    options: { nodeId: string; nodeIp: string; xds: XdsConnection; sockets: Sockets },
+    options: { nodeId: string; nodeIp: string; mode: "namespaces" | "ports"; xds: XdsConnection; sockets: Sockets },
     deps: Omit<XdsNodeDeps, "onListeners">,
   ) {
     this.#nodeIp = options.nodeIp;
+    this.#intercepts = options.mode === "namespaces";
     this.#xds = options.xds;
     this.#sockets = options.sockets;
     this.#runtime = deps.runtime;
@@ -210,6 +213,7 @@ export class NodeProxy implements Swept {
       });
     for (const node of [this.own, ...this.sidecars().map((sidecar) => sidecar.node)]) {
       boundSockets(node, this.#runtime, wanted);
+      if (!this.#intercepts) continue;
       for (const listener of node.listeners.values()) {
         if (listener.bindToPort) continue;
         if (listener.direction === "outbound" || listener.isTunnel) wildcard(listener.port);

@@ -125,7 +125,7 @@ function adminView(
 type Deps = { runtime: Runtime; sinks: LogSinks };
 
 function nodeRole({ nodeId, bindMode, xds }: ProxyOptions, sockets: Sockets, deps: Deps): Role {
-  const proxy = new NodeProxy({ nodeId, nodeIp: bindMode.nodeIp, xds, sockets }, deps);
+  const proxy = new NodeProxy({ nodeId, ...bindMode, xds, sockets }, deps);
   return {
     isReady: () => proxy.isReady,
     nodes: () => [{ name: nodeId, node: proxy.own }, ...proxy.sidecars()],
