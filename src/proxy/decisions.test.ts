@@ -83,7 +83,7 @@ describe("retries", () => {
   ];
   for (const [on, failure, sent, want] of failures)
     test(`"${on}" ${want ? "retries" : "gives up after"} ${failure}${sent ? ", the request sent" : ""}`, () =>
-      expect(retriesFailure(policy(on), failure, sent, true)).toBe(want));
+      expect(retriesFailure(policy(on), failure, sent, "PUT")).toBe(want));
 
   const once: [string, Failure | number, boolean, boolean][] = [
     ["5xx,reset", "per-try-timeout", true, false],
@@ -100,9 +100,15 @@ describe("retries", () => {
       const again =
         typeof failure === "number"
           ? retriesStatus(policy(on, [503]), failure, failure === 200 ? "14" : undefined, false)
-          : retriesFailure(policy(on), failure, sent, false);
+          : retriesFailure(policy(on), failure, sent, "POST");
       expect(again).toBe(want);
     });
+  test("a safe request whose connection breaks before its answer counts as not sent", () => {
+    const sent = (method: string, failure: Failure) =>
+      retriesFailure(policy("reset-before-request"), failure, true, method);
+    expect(["GET", "HEAD", "PUT", "DELETE", "POST"].filter((method) => sent(method, "reset"))).toEqual(["GET", "HEAD"]);
+    expect(sent("GET", "per-try-timeout")).toBe(false);
+  });
   test("methods may be repeated that are idempotent, or any whose requests the policy names", () => {
     const methods = ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "CONNECT", "BREW"];
     expect(methods.filter((method) => mayRepeat(policy("5xx"), method))).toEqual(["GET", "HEAD", "PUT", "DELETE"]);

@@ -17,8 +17,9 @@ import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { writeRequestHead } from "./headers.ts";
 import { endpointForHost } from "./host_endpoint.ts";
 import { originalDestination } from "./original_dst.ts";
+import { podFailure, proxyStatus } from "./peer_failure.ts";
 import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
-import { appliesTo, type Failure, mayRepeat, retriesAnswer, retriesFailure, retriesStale, waitMs } from "./retry.ts";
+import { appliesTo, type Failure, retriesAnswer, retriesFailure, retriesStale, waitMs } from "./retry.ts";
 import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route } from "./route.ts";
 import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
 
@@ -26,9 +27,6 @@ import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
 const replayBytesMax = 64 * 1024;
 /** Kept connections that turned out stale, in one request, before only fresh ones are used. */
 const staleTriesMax = 2;
-
-/** RFC 9209 §2.3.6, in the Proxy-Status field of an answer that an inbound proxy makes itself. */
-const connectionRefused = "error=connection_refused";
 
 export class Forwarding implements UpstreamUser, ConnectorUser {
   readonly #runtime: Runtime;
@@ -303,11 +301,12 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   onResponseHead(head: Head, framing: Framing): boolean {
     this.serviceMs = this.#runtime.clock.monotonicMs() - this.#sentAtMs;
     this.#slot!.counts.answers[statusClass(head.status)]!++;
-    if (head.status === 503 && this.#isUnreachedPod(head)) {
+    const failure = this.#toEndpoint!.transport.connectTarget && podFailure(head);
+    if (failure) {
       this.#upstream?.abandon();
       this.#upstream = undefined;
-      this.#sent = false;
-      this.#lost("connect-failure", resetReason.connectFailure);
+      this.#sent = failure === "reset";
+      this.#lost(failure, failure === "reset" ? resetReason.termination : resetReason.connectFailure);
       return false;
     }
     this.endpoint!.outlier?.status(head.status);
@@ -323,11 +322,6 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#replayable = false;
     this.#owner.onHead(head, framing);
     return true;
-  }
-  /** The tunnel's other side stands, but not the pod behind it: for a retry that is a failed connection, nothing was executed. */
-  #isUnreachedPod(head: Head): boolean {
-    if (this.#toEndpoint!.transport.connectTarget === undefined) return false;
-    return head.get("proxy-status")?.includes(connectionRefused) ?? false;
   }
   onResponseBody(chunk: Buffer, from: number, to: number): boolean {
     if (this.#owner.onBody(chunk, from, to)) return true;
@@ -412,8 +406,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#try();
       return;
     }
-    const repeatable = retry !== undefined && mayRepeat(retry, owner.request.method);
-    if (retry && retriesFailure(retry, failure, this.#sent, repeatable) && this.#mayRetry()) {
+    if (retry && retriesFailure(retry, failure, this.#sent, owner.request.method) && this.#mayRetry()) {
       this.#again();
       return;
     }
@@ -423,10 +416,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       owner.reply(504, "upstream request timeout", "UT", "", "upstream_per_try_timeout");
     else {
       const flag = failure === "connect-failure" ? "UF" : "UC";
-      const tellsPeer = failure === "connect-failure" && owner.chain.inbound;
-      const headers = tellsPeer
-        ? `proxy-status: ${owner.chain.serverName ?? "istio-envoy"}; ${connectionRefused}\r\n`
-        : "";
+      const headers = owner.chain.inbound ? proxyStatus(owner.chain.serverName, failure) : "";
       const details = resetDetails("before", reason);
       owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers, details);
     }

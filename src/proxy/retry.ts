@@ -115,15 +115,14 @@ export function retriesStatus(
   );
 }
 
-/** `requestSent`: at least one byte of the request may have reached the server in this try. */
-export function retriesFailure(
-  policy: RetryPolicy,
-  failure: Failure,
-  requestSent: boolean,
-  repeatable: boolean,
-): boolean {
+/**
+ * `requestSent`: at least one byte of the request may have reached the server in this try. A safe request changes nothing until it is
+ * answered, so for it a connection that breaks before the answer counts as one that broke before the request: with Istio's default
+ * policy a pod may die with requests in flight, and no GET fails. (Envoy answers those with 503.)
+ */
+export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSent: boolean, method: string): boolean {
   const { on } = policy;
-  if (requestSent && !repeatable) return false;
+  if (requestSent && !mayRepeat(policy, method)) return false;
   switch (failure) {
     case "connect-failure":
       return on.has("connect-failure") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
@@ -131,7 +130,7 @@ export function retriesFailure(
       return on.has("5xx") || on.has("gateway-error") || on.has("reset");
     default:
       if (on.has("reset") || on.has("5xx") || on.has("gateway-error")) return true;
-      return !requestSent && on.has("reset-before-request");
+      return on.has("reset-before-request") && (!requestSent || safe.has(method));
   }
 }
 
