@@ -81,6 +81,8 @@ export class XdsNode {
   /** Compiled, but what they refer to is not there yet. */
   readonly #waitingTables = new Map<string, RouteTable>();
   readonly #waitingListeners = new Map<string, CompiledListener>();
+  /** No longer told of; they go when nothing waits, as until then what serves may refer to them. */
+  readonly #removedClusters = new Set<string>();
   readonly #registered = new Map<string, InboundTarget>();
   #byAddress = new Map<string, CompiledListener>();
   #workload: string | undefined;
@@ -194,7 +196,8 @@ export class XdsNode {
       const known = this.#knownClusters.get(name);
       next.set(name, known?.message === message ? known : this.#compileCluster(message));
     }
-    for (const name of this.#knownClusters.keys()) if (!next.has(name)) this.#dropCluster(name);
+    for (const name of this.#knownClusters.keys()) if (!next.has(name)) this.#removedClusters.add(name);
+    for (const name of next.keys()) this.#removedClusters.delete(name);
     this.#knownClusters = next;
     for (const [name, known] of next) this.#applyCluster(this.#cluster(name), known);
     const edsNames = [...next.values()].flatMap(({ cluster }) => cluster.edsName ?? []);
@@ -228,12 +231,15 @@ export class XdsNode {
     slot.setEndpoints(compileEndpoints(assignment, cluster, this.#tunnelContext), overprovisioningOf(assignment));
   }
 
-  #dropCluster(name: string): void {
-    const slot = this.#cluster(name);
-    slot.stopMonitors?.();
-    slot.current = undefined;
-    slot.setEndpoints([]);
-    slot.warm = false;
+  #dropClusters(): void {
+    for (const name of this.#removedClusters) {
+      const slot = this.#cluster(name);
+      slot.stopMonitors?.();
+      slot.current = undefined;
+      slot.setEndpoints([]);
+      slot.warm = false;
+    }
+    this.#removedClusters.clear();
   }
 
   #onEndpoints(resources: readonly NamedResource[]): void {
@@ -371,8 +377,8 @@ export class XdsNode {
         served = true;
       }
     this.#watchWarming();
-    const isWaiting = this.#waitingTables.size + this.#waitingListeners.size > 0;
-    if (!this.#warmed && this.#listed && !isWaiting) {
+    if (!this.isWarming) this.#dropClusters();
+    if (!this.#warmed && this.#listed && !this.isWarming) {
       this.#warmed = true;
       served = true;
     }
@@ -381,8 +387,7 @@ export class XdsNode {
   }
 
   #watchWarming(): void {
-    const isWaiting = this.#waitingTables.size + this.#waitingListeners.size > 0;
-    if (!isWaiting) {
+    if (!this.isWarming) {
       this.#cancelWarming?.();
       this.#cancelWarming = undefined;
     } else this.#cancelWarming ??= this.#deps.runtime.clock.after(warmingMaxMs, () => this.#stopWaiting());
@@ -394,6 +399,7 @@ export class XdsNode {
     this.#deps.runtime.log.warn("served before everything it refers to arrived", { node: this.nodeId, waiting });
     for (const [name, table] of this.#waitingTables) this.#serveTable(name, table);
     for (const [name, listener] of this.#waitingListeners) this.#serveListener(name, listener);
+    this.#dropClusters();
     this.#warmed = true;
     this.#register();
     this.#publish();
