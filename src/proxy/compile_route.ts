@@ -15,6 +15,7 @@ import { compileMatch } from "./compile_match.ts";
 import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
 import { compileRateLimits } from "./rate_limits.ts";
 import type { HeaderRules, Route, RouteTable, VirtualHost } from "./route.ts";
+import { indexRoutes } from "./route_index.ts";
 
 /** What a table needs of its node. */
 export interface RouteContext extends ActionContext {
@@ -82,7 +83,7 @@ function compileVirtualHost(
       throw new MeshbedError("ROUTE_INVALID", `${at}: ${cause instanceof Error ? cause.message : cause}`, { cause });
     }
   });
-  return { name: message.name, requireTls: requirements[message.requireTls], routes };
+  return { name: message.name, requireTls: requirements[message.requireTls], routes, index: indexRoutes(routes) };
 }
 
 function decoratorOf({ decorator }: RouteMessage): Route["decorator"] {

@@ -15,7 +15,7 @@ import {
 import { findVirtualHost, type RouteTable, type VirtualHost } from "./route.ts";
 
 describe("findVirtualHost", () => {
-  const host = (name: string): VirtualHost => ({ name, requireTls: undefined, routes: [] });
+  const host = (name: string): VirtualHost => ({ name, requireTls: undefined, routes: [], index: undefined });
   const table: RouteTable = {
     name: "t",
     exact: new Map([["a.test", host("exact")]]),

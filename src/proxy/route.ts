@@ -13,6 +13,7 @@ import type { RateLimitRule } from "./rate_limits.ts";
 import type { RequestView } from "./request.ts";
 import type { TlsRequirement } from "./require_tls.ts";
 import type { RetryPolicy } from "./retry.ts";
+import type { RouteIndex } from "./route_index.ts";
 
 /** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`, `present`: only when it is missing, or there. */
 export interface HeaderAddition {
@@ -126,6 +127,8 @@ export interface VirtualHost {
   name: string;
   requireTls: TlsRequirement;
   routes: readonly Route[];
+  /** Over `routes`, when there are many. */
+  index: RouteIndex | undefined;
 }
 
 export interface RouteTable {
@@ -153,7 +156,8 @@ export function findVirtualHost(table: RouteTable, host: string): VirtualHost | 
 
 /** The first route whose every condition holds. */
 export function findRoute(virtualHost: VirtualHost, request: RequestView): Route | undefined {
-  const { routes } = virtualHost;
+  const { routes, index } = virtualHost;
+  if (index !== undefined) return index.find(request);
   for (let i = 0; i < routes.length; i++) if (matches(routes[i]!, request)) return routes[i];
   return undefined;
 }

@@ -7,6 +7,7 @@ import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { Cancel } from "../kernel/clock.ts";
+import { getOrAdd } from "../kernel/map.ts";
 import { type NamedResource, type Subscription, type TypeUrl, typeUrls, type XdsSource } from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
@@ -444,15 +445,6 @@ export class XdsNode {
         inbound.set(address, target);
       }
   }
-}
-
-function getOrAdd<V>(map: Map<string, V>, key: string, create: () => V): V {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = create();
-    map.set(key, value);
-  }
-  return value;
 }
 
 const chainsOf = ({ chains, fallback }: CompiledListener) => (fallback ? [...chains, fallback] : chains);
