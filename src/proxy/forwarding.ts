@@ -4,6 +4,7 @@ import type { Cancel } from "../kernel/clock.ts";
 import type { Framing } from "../wire/http1_body.ts";
 import type { Head } from "../wire/http1_head.ts";
 import { coalescedBodyBytesMax, scratch } from "../wire/http1_write.ts";
+import { release } from "../wire/release.ts";
 import { pick } from "./balance.ts";
 import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
 import type { Criteria } from "./balancing/subsets.ts";
@@ -264,10 +265,14 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#sent = true;
     this.#sentAtMs = this.#runtime.clock.monotonicMs();
     let room = upstream.writer.write(scratch.buffer, 0, scratch.length, "reused");
-    if (kept !== undefined) {
-      for (; next < kept.length; next++) room = upstream.writer.write(kept[next]!, 0, kept[next]!.length, "kept");
-    }
-    if (!this.#keepsForReplay()) this.#kept = undefined;
+    const replays = this.#keepsForReplay();
+    if (kept !== undefined)
+      for (; next < kept.length; next++) {
+        const part = kept[next]!;
+        room = upstream.writer.write(part, 0, part.length, replays ? "kept" : "read");
+        if (room && !replays && kept[next + 1]?.buffer !== part.buffer) release(part);
+      }
+    if (!replays) this.#kept = undefined;
     if (!owner.requestComplete && room) owner.resumeRequest();
   }
 

@@ -110,7 +110,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       return;
     }
     if (!this.#exchange.active) this.#process(chunk);
-    else if (!this.#bodyDone) this.#feedBody(chunk, 0, true);
+    else if (!this.#bodyDone) this.#feedBody(chunk, 0);
     else {
       // The next request, before this one is answered: it waits, and so does the client.
       this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
@@ -177,13 +177,16 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     this.#exchange.begin(head, this.#chain, end - head.start, !this.#bodyDone);
     if (end < all.length) {
       if (this.#bodyDone) this.#rest = all.subarray(end);
-      else this.#feedBody(all, end, false);
+      else {
+        // The head in memory of its own: the read is let go with the body.
+        head.buffer = Buffer.from(all.subarray(0, end));
+        this.#feedBody(all, end);
+      }
     }
     if (this.#exchange.active) this.#exchange.start();
   }
 
-  /** `isRead`: the chunk holds nothing but body, so that its memory may be let go when the body is written. */
-  #feedBody(chunk: Buffer, from: number, isRead: boolean): void {
+  #feedBody(chunk: Buffer, from: number): void {
     const exchange = this.#exchange;
     this.#pace.grown += chunk.length - from;
     let to = chunk.length;
@@ -214,7 +217,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     }
     // A copy: the body's writer lets the read go.
     if (to < chunk.length && this.#state === "open") this.#rest = Buffer.from(chunk.subarray(to));
-    if (done && isRead) release(chunk);
+    if (done) release(chunk);
   }
 
   /** Not a request at all: answered here, without an exchange. */
