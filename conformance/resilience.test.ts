@@ -26,6 +26,8 @@ async function pods(namespace = "video"): Promise<PodRow[]> {
   }));
 }
 
+const nodes = ["master", "worker1", "worker2", "worker3"];
+
 /** Every process below `pid`, and itself. */
 function treeOf(pid: number): number[] {
   const tree = [pid];
@@ -45,6 +47,23 @@ const ofTestbed = (verb: string, name: string) =>
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
     return words.includes(verb) && (name === "" || words.includes(name));
   });
+
+test("meshbed restart replaces every node's proxy under load without a failed request", async () => {
+  const before = nodes.flatMap((node) => ofTestbed("node-proxy", node));
+  expect(before).toHaveLength(nodes.length);
+  const load = new Load(`${testbed.url}/healthz`, { workers: 4, pauseMs: 5, requestsMax: 20_000 });
+  await Bun.sleep(200);
+  const { stdout } = await testbed.meshbed("restart");
+  for (const node of nodes) expect(stdout).toContain(`proxy-${node} restarted`);
+  await Bun.sleep(1_000);
+  const { sent, failures } = await load.stop();
+  console.log(`  ${nodes.length} proxies restarted: ${sent} requests, ${failures.length} failed`);
+  expect(sent).toBeGreaterThan(200);
+  expect(failures).toEqual([]);
+  await until("the old ones have ended", 10_000, async () =>
+    before.every((pid) => !nodes.some((node) => ofTestbed("node-proxy", node).includes(pid))),
+  );
+}, 60_000);
 
 test("kill -9 of a worker's agent and pods: service goes on, pods are Running elsewhere in 10 s", async () => {
   const before = await pods();
