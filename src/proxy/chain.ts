@@ -21,7 +21,7 @@ import type { SeriesRegistry } from "./series.ts";
 import type { Sweeper } from "./sweep.ts";
 import type { EdgeStats } from "./telemetry.ts";
 import type { TelemetryOptions } from "./telemetry_options.ts";
-import type { Tracing } from "./tracing.ts";
+import type { Tracing } from "./tracing/tracing.ts";
 
 /** What every part of one proxy process shares. */
 export interface Runtime {

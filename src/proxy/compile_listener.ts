@@ -25,7 +25,6 @@ import { type ChainMatch, compileChainMatch } from "./chain_match.ts";
 import { compileClientCert } from "./client_cert.ts";
 import type { ClusterSlot } from "./cluster.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
-import { compileTracing } from "./compile_tracing.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { FilterDeps, NetworkFilter } from "./filter.ts";
 import { compileNetworkFilter } from "./filters/network_registry.ts";
@@ -36,8 +35,9 @@ import type { LogSinks } from "./log_sinks.ts";
 import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";
-import type { SpanExporters } from "./span_exporter.ts";
 import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry_options.ts";
+import { compileTracing } from "./tracing/compile_tracing.ts";
+import type { SpanExporters } from "./tracing/span_exporter.ts";
 
 export interface CompiledChain extends ChainMatch {
   /** Stable across updates: a new configuration fills the same slot. */

@@ -11,7 +11,7 @@ import type { Forwarding } from "./forwarding.ts";
 import type { RequestView } from "./request.ts";
 import type { Route } from "./route.ts";
 import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "./stream_info.ts";
-import { finishSpan, injectSpan, type Span, startSpan, type Tracing } from "./tracing.ts";
+import { finishSpan, injectSpan, type Span, startSpan, type Tracing } from "./tracing/tracing.ts";
 
 /** The request as its exchange holds it. */
 export interface RecordedRequest {

@@ -27,8 +27,8 @@ import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { LogSinks } from "./log_sinks.ts";
 import type { RouteTable } from "./route.ts";
 import { SecretStore } from "./secrets.ts";
-import { SpanExporters } from "./span_exporter.ts";
 import { defaultTlsParams } from "./tls_params.ts";
+import { SpanExporters } from "./tracing/span_exporter.ts";
 
 /** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */
 const warmingMaxMs = 5_000;

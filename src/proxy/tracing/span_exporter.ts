@@ -1,9 +1,9 @@
 // Finished spans on their way to a collector: a bounded queue, sent in batches through a cluster of the proxy, tried twice.
 
-import type { Cancel } from "../kernel/clock.ts";
-import { messageOf } from "../kernel/errors.ts";
-import type { Counter } from "../kernel/metrics.ts";
-import type { Runtime } from "./chain.ts";
+import type { Cancel } from "../../kernel/clock.ts";
+import { messageOf } from "../../kernel/errors.ts";
+import type { Counter } from "../../kernel/metrics.ts";
+import type { Runtime } from "../chain.ts";
 import type { FinishedSpan, SpanSink } from "./tracing.ts";
 
 /** Waiting spans; more are dropped and counted. */

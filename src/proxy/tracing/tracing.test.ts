@@ -11,8 +11,8 @@ import {
   ZipkinConfigSchema,
 } from "#gen/xds/envoy/config/trace/v3/zipkin_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
-import { VirtualClock } from "../kernel/clock.ts";
-import { Metrics } from "../kernel/metrics.ts";
+import { VirtualClock } from "../../kernel/clock.ts";
+import { Metrics } from "../../kernel/metrics.ts";
 import {
   cluster,
   type FixtureProxy,
@@ -26,7 +26,7 @@ import {
   toCluster,
   until,
   workload,
-} from "./fixture.ts";
+} from "../fixture.ts";
 import { SpanExporter } from "./span_exporter.ts";
 import type { FinishedSpan } from "./tracing.ts";
 

@@ -1,12 +1,12 @@
 // Spans: one per request and proxy. Started when the request's route is known, told to the next hop, exported when the request is over.
 
-import type { Random } from "../kernel/random.ts";
-import type { HeaderEdits } from "../wire/http1_write.ts";
-import { draws } from "./fraction.ts";
-import { removeHeader, setHeader } from "./headers.ts";
-import type { RequestView } from "./request.ts";
-import type { Route } from "./route.ts";
-import { fieldAfter, type StreamInfo } from "./stream_info.ts";
+import type { Random } from "../../kernel/random.ts";
+import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { draws } from "../fraction.ts";
+import { removeHeader, setHeader } from "../headers.ts";
+import type { RequestView } from "../request.ts";
+import type { Route } from "../route.ts";
+import { fieldAfter, type StreamInfo } from "../stream_info.ts";
 import { b3FieldsOf, b3SingleOf, type Extracted, extract, traceparentOf } from "./trace_context.ts";
 
 export interface Span {

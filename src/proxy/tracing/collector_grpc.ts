@@ -2,13 +2,13 @@
 
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
 import { Duplex } from "node:stream";
-import { MeshbedError } from "../kernel/errors.ts";
-import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
-import { pick } from "./balance.ts";
-import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
-import { Dial } from "./dial.ts";
-import { baggageOf } from "./edges.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
+import { pick } from "../balance.ts";
+import type { Runtime } from "../chain.ts";
+import type { ClusterSlot, WorkloadIdentity } from "../cluster.ts";
+import { Dial } from "../dial.ts";
+import { baggageOf } from "../edges.ts";
 
 export interface GrpcMethod {
   slot: ClusterSlot;
