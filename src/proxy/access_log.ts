@@ -12,8 +12,8 @@ import {
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
 import { compileLogFilter, type LogFilter } from "./access_log_filter.ts";
-import { unpack } from "./any.ts";
-import { dataText } from "./data_source.ts";
+import { unpack } from "./compile/any.ts";
+import { dataText } from "./compile/data_source.ts";
 import { type compileBodyText, compileJson, compileLogText, envoyFormat, type TextFormat } from "./formatter.ts";
 import type { LogSink, LogSinks } from "./log_sinks.ts";
 import { type Needs, noNeeds, type StreamInfo } from "./stream_info.ts";

@@ -8,7 +8,7 @@ import {
 import { AccessLogType } from "#gen/xds/envoy/data/accesslog/v3/accesslog_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
-import { draws, shareOf } from "./fraction.ts";
+import { draws, shareOf } from "./compile/fraction.ts";
 import { compileHeader } from "./match.ts";
 import { operatorOf } from "./operators.ts";
 import { isResponseFlag } from "./response_flags.ts";

@@ -7,7 +7,7 @@ import { UpstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_so
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import { spiffeIdOf } from "./alt_names.ts";
-import { unpack } from "./any.ts";
+import { unpack } from "./compile/any.ts";
 import { keyPairSources, type SecretStore, secretNamesOf, validationSource } from "./secrets.ts";
 import { compileTlsParams } from "./tls_params.ts";
 import { altNamesFit, hostTest, judge, type Validation } from "./validation.ts";

@@ -19,11 +19,11 @@ import { type TcpProxy, TcpProxySchema } from "#gen/xds/envoy/extensions/filters
 import { MeshbedError } from "../kernel/errors.ts";
 import { headerCountMax, requestHeadBytesMax } from "../wire/http1_head.ts";
 import { compileAccessLogs } from "./access_log.ts";
-import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
 import type { Chain, ChainOwner, ChainSlot, HttpChain, InboundStats, RouteSlot, TcpChain } from "./chain.ts";
 import { type ChainMatch, compileChainMatch } from "./chain_match.ts";
 import { compileClientCert } from "./client_cert.ts";
 import type { ClusterSlot } from "./cluster.ts";
+import { durationMs, istioMetadata, socketAddress, unpack } from "./compile/any.ts";
 import { compileServerTls, type ServerTls } from "./compile_tls.ts";
 import type { DownstreamCounts } from "./counts.ts";
 import type { FilterDeps, NetworkFilter } from "./filter.ts";
@@ -36,7 +36,7 @@ import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";
 import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry_options.ts";
-import { compileTracing } from "./tracing/compile_tracing.ts";
+import { compileTracing } from "./tracing/compile.ts";
 import type { SpanExporters } from "./tracing/span_exporter.ts";
 
 export interface CompiledChain extends ChainMatch {

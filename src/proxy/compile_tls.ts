@@ -3,7 +3,7 @@
 import type { TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
-import { unpack } from "./any.ts";
+import { unpack } from "./compile/any.ts";
 import {
   buildContext,
   type ContextSettings,

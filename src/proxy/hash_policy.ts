@@ -3,9 +3,9 @@
 import type { RouteAction_HashPolicy as Message } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
-import { durationMs } from "./any.ts";
 import { hashOf, randomHash } from "./balancing/consistent.ts";
 import type { ConnectionInfo } from "./chain.ts";
+import { durationMs } from "./compile/any.ts";
 import type { RequestView } from "./request.ts";
 
 /** What a policy may see and do. */

@@ -9,9 +9,9 @@ import {
 import { uuid } from "../kernel/random.ts";
 import { known } from "../wire/http1_head.ts";
 import type { HeaderEdits } from "../wire/http1_write.ts";
-import { unpack } from "./any.ts";
 import type { ConnectionInfo, HttpChain } from "./chain.ts";
 import { compileCidr } from "./cidr.ts";
+import { unpack } from "./compile/any.ts";
 import { trustedAddress } from "./forwarded.ts";
 import type { RequestView } from "./request.ts";
 import { fieldAfter } from "./stream_info.ts";

@@ -5,8 +5,8 @@ import type { LocalReplyConfig } from "#gen/xds/envoy/extensions/filters/network
 import type { Random } from "../kernel/random.ts";
 import { compileFormat } from "./access_log.ts";
 import { compileLogFilter, type LogFilter } from "./access_log_filter.ts";
-import { compileAdditions } from "./compile_headers.ts";
-import { dataText } from "./data_source.ts";
+import { dataText } from "./compile/data_source.ts";
+import { compileAdditions } from "./compile/headers.ts";
 import { compileBodyText, type TextFormat } from "./formatter.ts";
 import type { HeaderAddition } from "./route.ts";
 import { noNeeds, type StreamInfo } from "./stream_info.ts";

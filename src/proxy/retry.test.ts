@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RetryPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import { compileRetry } from "./compile_retry.ts";
+import { compileRetry } from "./compile/retry.ts";
 import { milliseconds } from "./fixture.ts";
 import { retriesAnswer, waitMs } from "./retry.ts";
 

@@ -4,7 +4,7 @@ import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_p
 import { type Random, seededRandom } from "../kernel/random.ts";
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { ClusterSlot } from "./cluster.ts";
-import { compileRoutes } from "./compile_route.ts";
+import { compileRoutes } from "./compile/route.ts";
 import { RequestView } from "./request.ts";
 import { findRoute } from "./route.ts";
 

@@ -12,7 +12,7 @@ import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/
 import type { CommonTlsContext } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import { altNamesOf, spiffeIdOf } from "./alt_names.ts";
-import { dataText } from "./data_source.ts";
+import { dataText } from "./compile/data_source.ts";
 import type { TlsParams } from "./tls_params.ts";
 import { addDefaults, compileValidation, type Validation } from "./validation.ts";
 

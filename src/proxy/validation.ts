@@ -10,7 +10,7 @@ import {
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import { type AltName, altNamesOf, dnsNameFits } from "./alt_names.ts";
-import { dataText } from "./data_source.ts";
+import { dataText } from "./compile/data_source.ts";
 import { compileString, type TextTest } from "./match.ts";
 
 export interface Validation {

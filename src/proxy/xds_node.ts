@@ -20,9 +20,9 @@ import {
   compileEndpoints,
   overprovisioningOf,
   tunnelSecrets,
-} from "./compile_cluster.ts";
+} from "./compile/cluster.ts";
+import { compileRoutes } from "./compile/route.ts";
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
-import { compileRoutes } from "./compile_route.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { LogSinks } from "./log_sinks.ts";
 import type { RouteTable } from "./route.ts";

@@ -21,7 +21,7 @@ import { files } from "#gen/xds/extensions.js";
 import { messageOf } from "../../kernel/errors.ts";
 import { typeUrls } from "../../xds/types.ts";
 import type { Accepted, AcceptedResources } from "../accepted.ts";
-import { unpack } from "../any.ts";
+import { unpack } from "../compile/any.ts";
 
 export interface DumpOptions {
   /** The configuration is a file's: "static" in Envoy's words. With what stands in it beside the resources. */

@@ -7,7 +7,7 @@ import type { HttpConnectionManager } from "#gen/xds/envoy/extensions/filters/ne
 import { HttpConnectionManagerSchema } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { createSelfSigned } from "../../identity/authority.ts";
 import { realClock } from "../../kernel/clock.ts";
-import { unpack } from "../any.ts";
+import { unpack } from "../compile/any.ts";
 import { readBootstrap } from "./bootstrap.ts";
 
 const examples = join(import.meta.dir, "../../../examples/proxy");

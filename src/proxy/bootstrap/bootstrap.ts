@@ -7,7 +7,7 @@ import type { Listener } from "#gen/xds/envoy/config/listener/v3/listener_pb.js"
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import { files } from "#gen/xds/extensions.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { socketAddress } from "../any.ts";
+import { socketAddress } from "../compile/any.ts";
 import { checkResources } from "./check.ts";
 import { decode } from "./decode.ts";
 import { type ConfigDocument, type FieldPath, type Problem, parseDocumentText } from "./document.ts";

@@ -10,7 +10,7 @@ import { silentLog } from "../../kernel/log.ts";
 import { Metrics } from "../../kernel/metrics.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { typeUrls, type XdsSource } from "../../xds/types.ts";
-import { socketAddress } from "../any.ts";
+import { socketAddress } from "../compile/any.ts";
 import { InboundRegistry } from "../inbound.ts";
 import { SecretStore } from "../secrets.ts";
 import { SeriesRegistry } from "../series.ts";

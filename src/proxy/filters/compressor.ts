@@ -8,9 +8,9 @@ import {
   CompressorSchema,
 } from "#gen/xds/envoy/extensions/filters/http/compressor/v3/compressor_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { unpack } from "../any.ts";
+import { unpack } from "../compile/any.ts";
+import { flagOf } from "../compile/fraction.ts";
 import type { Filter, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import { flagOf } from "../fraction.ts";
 import { chooseCoding, type OfferedCoding } from "./accept_encoding.ts";
 import { brotliMaker, CompressedBody, gzipMaker } from "./compress_body.ts";
 

@@ -3,8 +3,8 @@
 import { type CorsPolicy, CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import type { Random } from "../../kernel/random.ts";
+import { draws, runtimeShareOf } from "../compile/fraction.ts";
 import type { Filter, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import { draws, runtimeShareOf } from "../fraction.ts";
 import { compileString, type TextTest } from "../match.ts";
 import type { RequestView } from "../request.ts";
 

@@ -1,9 +1,9 @@
 // Fault injection (envoy.filters.http.fault): delays, aborts and slows down a share of requests, as configured or as the request asks.
 
 import { type HTTPFault, HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
-import { durationMs } from "../any.ts";
+import { durationMs } from "../compile/any.ts";
+import { draws, shareOf } from "../compile/fraction.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import { draws, shareOf } from "../fraction.ts";
 import { compileHeader, type FieldTest } from "../match.ts";
 import type { RequestView } from "../request.ts";
 import { Throttle } from "./throttle.ts";

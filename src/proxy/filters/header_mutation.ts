@@ -6,7 +6,7 @@ import {
   HeaderMutationSchema,
   type Mutations as MutationsMessage,
 } from "#gen/xds/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.js";
-import { compileHeaderRules } from "../compile_headers.ts";
+import { compileHeaderRules } from "../compile/headers.ts";
 import type { FilterFactory } from "../filter.ts";
 import type { HeaderRules } from "../route.ts";
 

@@ -2,10 +2,10 @@
 
 import type { JwtProvider, RemoteJwks } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
-import { durationMs } from "../any.ts";
 import { unknownWorkload } from "../cluster.ts";
 import { requestCluster } from "../cluster_request.ts";
-import { dataText } from "../data_source.ts";
+import { durationMs } from "../compile/any.ts";
+import { dataText } from "../compile/data_source.ts";
 import type { FilterDeps } from "../filter.ts";
 import { type KeySet, parseKeySet } from "./jwt_keys.ts";
 

@@ -7,7 +7,7 @@ import {
   PerRouteConfigSchema,
 } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
-import { compileMatch } from "../compile_match.ts";
+import { compileMatch } from "../compile/match.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
 import { type Match, matches } from "../route.ts";
 import { isPreflight } from "./cors.ts";

@@ -1,7 +1,7 @@
 // One JWT provider: where its tokens are in a request, what makes one good, and what of it goes on to the application.
 
 import type { JwtProvider } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
-import { durationMs } from "../any.ts";
+import { durationMs } from "../compile/any.ts";
 import type { FilterDeps, FilterRequest } from "../filter.ts";
 import { compileString } from "../match.ts";
 import type { RequestView } from "../request.ts";

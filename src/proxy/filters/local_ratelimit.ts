@@ -10,9 +10,9 @@ import {
 } from "#gen/xds/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js";
 import type { Clock } from "../../kernel/clock.ts";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { compileHeaderRules } from "../compile_headers.ts";
+import { draws, runtimeShareOf } from "../compile/fraction.ts";
+import { compileHeaderRules } from "../compile/headers.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import { draws, runtimeShareOf } from "../fraction.ts";
 import { type DescriptorEntry, descriptorOf } from "../rate_limits.ts";
 import type { HeaderRules } from "../route.ts";
 import { type BucketState, compileBucket, refill, type TokenBucket, take } from "./token_bucket.ts";

@@ -2,8 +2,8 @@
 
 import { LocalRateLimitSchema } from "#gen/xds/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { flagOf } from "../compile/fraction.ts";
 import type { NetworkFilterFactory } from "../filter.ts";
-import { flagOf } from "../fraction.ts";
 import { type BucketState, compileBucket, take } from "./token_bucket.ts";
 
 export const networkLocalRateLimitFactory: NetworkFilterFactory<typeof LocalRateLimitSchema> = {

@@ -2,7 +2,7 @@
 
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { unpack } from "../any.ts";
+import { unpack } from "../compile/any.ts";
 import type { FilterDeps, NetworkFilter, NetworkFilterFactory } from "../filter.ts";
 
 const network = "envoy.extensions.filters.network";

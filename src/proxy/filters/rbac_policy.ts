@@ -5,9 +5,9 @@ import { type Permission, type Principal, type RBAC, RBAC_Action } from "#gen/xd
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import type { PathMatcher } from "#gen/xds/envoy/type/matcher/v3/path_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { unpack } from "../any.ts";
 import type { ConnectionInfo, Peer } from "../chain.ts";
 import { compileCidr } from "../cidr.ts";
+import { unpack } from "../compile/any.ts";
 import { compileHeader, compileMetadata, compileString } from "../match.ts";
 import type { RequestView } from "../request.ts";
 import { compileUriTemplate } from "../uri_template.ts";

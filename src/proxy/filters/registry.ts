@@ -4,7 +4,7 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { type CorsPolicy, FilterConfigSchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { HttpFilter } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { typeName, unpack } from "../any.ts";
+import { typeName, unpack } from "../compile/any.ts";
 import type { Filter, FilterDeps, FilterFactory } from "../filter.ts";
 
 interface Row {

@@ -2,7 +2,7 @@
 
 import type { TokenBucket as TokenBucketMessage } from "#gen/xds/envoy/type/v3/token_bucket_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { durationMs } from "../any.ts";
+import { durationMs } from "../compile/any.ts";
 
 export interface TokenBucket {
   tokensMax: number;

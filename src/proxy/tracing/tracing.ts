@@ -2,7 +2,7 @@
 
 import type { Random } from "../../kernel/random.ts";
 import type { HeaderEdits } from "../../wire/http1_write.ts";
-import { draws } from "../fraction.ts";
+import { draws } from "../compile/fraction.ts";
 import { removeHeader, setHeader } from "../headers.ts";
 import type { RequestView } from "../request.ts";
 import type { Route } from "../route.ts";

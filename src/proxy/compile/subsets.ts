@@ -9,8 +9,8 @@ import {
   Cluster_LbSubsetConfig_LbSubsetFallbackPolicy as FallbackPolicy,
   Cluster_LbSubsetConfig_LbSubsetSelector_LbSubsetSelectorFallbackPolicy as SelectorFallback,
 } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import { criteriaOf, type Fallback, noCriteria, type SubsetSettings } from "./balancing/subsets.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { criteriaOf, type Fallback, noCriteria, type SubsetSettings } from "../balancing/subsets.ts";
 
 const fallbacks: Readonly<Record<FallbackPolicy, Fallback>> = {
   [FallbackPolicy.NO_FALLBACK]: "none",

@@ -4,9 +4,9 @@ import {
   RetryPolicy_ResetHeaderFormat as ResetFormat,
   type RetryPolicy as RetryMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { compileHeader } from "../match.ts";
+import { parseRetryOn, type RetryPolicy, statusCodesOf } from "../retry.ts";
 import { durationMs } from "./any.ts";
-import { compileHeader } from "./match.ts";
-import { parseRetryOn, type RetryPolicy, statusCodesOf } from "./retry.ts";
 
 /** Envoy's defaults. */
 const baseBackoffMs = 25;

@@ -15,10 +15,10 @@ import type { HttpConnectionManager_Tracing as TracingMessage } from "#gen/xds/e
 import type { CustomTag as CustomTagMessage } from "#gen/xds/envoy/type/tracing/v3/custom_tag_pb.js";
 import type { Percent } from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { durationMs, unpack } from "../any.ts";
 import type { ChainOwner, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../cluster.ts";
 import { requestCluster } from "../cluster_request.ts";
+import { durationMs, unpack } from "../compile/any.ts";
 import { fieldAfter, type StreamInfo } from "../stream_info.ts";
 import { GrpcCollector } from "./collector_grpc.ts";
 import { encodeTraces } from "./otlp.ts";

@@ -18,13 +18,13 @@ import {
 } from "#gen/xds/envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash_pb.js";
 import { RoundRobinSchema } from "#gen/xds/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js";
 import type { Percent } from "#gen/xds/envoy/type/v3/percent_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { isPrime } from "../balancing/consistent.ts";
+import type { SlowStart } from "../balancing/slow_start.ts";
+import type { SubsetSettings } from "../balancing/subsets.ts";
+import { type LoadBalancing, panicThresholdDefaultPercent } from "../cluster_config.ts";
 import { durationMs, unpack } from "./any.ts";
-import { isPrime } from "./balancing/consistent.ts";
-import type { SlowStart } from "./balancing/slow_start.ts";
-import type { SubsetSettings } from "./balancing/subsets.ts";
-import { type LoadBalancing, panicThresholdDefaultPercent } from "./cluster_config.ts";
-import { compileSubsets } from "./compile_subsets.ts";
+import { compileSubsets } from "./subsets.ts";
 
 /** Envoy's defaults. */
 const ringSizeMinDefault = 1024;

@@ -8,12 +8,12 @@ import {
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { UriTemplateRewriteConfigSchema } from "#gen/xds/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import type { RegexMatchAndSubstitute } from "#gen/xds/envoy/type/matcher/v3/regex_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { compileRe2 } from "../match.ts";
+import type { RedirectAction } from "../route.ts";
+import { compileTemplateRewrite } from "../uri_template.ts";
 import { unpack } from "./any.ts";
-import { compileTemplateMatch } from "./compile_match.ts";
-import { compileRe2 } from "./match.ts";
-import type { RedirectAction } from "./route.ts";
-import { compileTemplateRewrite } from "./uri_template.ts";
+import { compileTemplateMatch } from "./match.ts";
 
 /** From path and query to path and query. */
 export type PathRewrite = (path: string) => string;

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import type { DataSource } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import { MeshbedError, messageOf } from "../kernel/errors.ts";
+import { MeshbedError, messageOf } from "../../kernel/errors.ts";
 
 /** `owner` names the resource and field in errors. A file is read once, relative to the working folder. */
 export function dataText(source: DataSource | undefined, owner: string): string {

@@ -10,26 +10,20 @@ import type { HttpProtocolOptions } from "#gen/xds/envoy/config/core/v3/protocol
 import type { LbEndpoint, LocalityLbEndpoints } from "#gen/xds/envoy/config/endpoint/v3/endpoint_components_pb.js";
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { HttpProtocolOptionsSchema as UpstreamOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";
-import { Endpoint, type EndpointHealth, type Placement, parseWorkload, type Transport } from "./cluster.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { Endpoint, type EndpointHealth, type Placement, parseWorkload, type Transport } from "../cluster.ts";
 import {
   type Cluster,
   connectionIdleDefaultMs,
   connectTimeoutDefaultMs,
   type DnsFamily,
   type DnsSettings,
-} from "./cluster_config.ts";
-import { compileBalancing } from "./compile_balancing.ts";
-import { compileClientTls, tunnelTls } from "./compile_client_tls.ts";
-import {
-  compileHealthCheck,
-  compileOutlier,
-  compileThresholds,
-  defaultPriority,
-  highPriority,
-} from "./compile_resilience.ts";
-import type { SecretStore } from "./secrets.ts";
+} from "../cluster_config.ts";
+import { compileClientTls, tunnelTls } from "../compile_client_tls.ts";
+import type { SecretStore } from "../secrets.ts";
+import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";
+import { compileBalancing } from "./balancing.ts";
+import { compileHealthCheck, compileOutlier, compileThresholds, defaultPriority, highPriority } from "./resilience.ts";
 
 export interface CompiledCluster {
   cluster: Cluster;

@@ -6,16 +6,16 @@ import {
   type VirtualHost as VirtualHostMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import type { Random } from "../kernel/random.ts";
-import type { ClusterSlot } from "./cluster.ts";
-import { type ActionContext, compileAction } from "./compile_action.ts";
-import { compileHeaderRules } from "./compile_headers.ts";
-import { compileMatch } from "./compile_match.ts";
-import { compileCorsFields, compileFilterSettings } from "./filters/registry.ts";
-import { compileRateLimits } from "./rate_limits.ts";
-import type { HeaderRules, Route, RouteTable, VirtualHost } from "./route.ts";
-import { indexRoutes } from "./route_index.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { Random } from "../../kernel/random.ts";
+import type { ClusterSlot } from "../cluster.ts";
+import { compileCorsFields, compileFilterSettings } from "../filters/registry.ts";
+import { compileRateLimits } from "../rate_limits.ts";
+import type { HeaderRules, Route, RouteTable, VirtualHost } from "../route.ts";
+import { indexRoutes } from "../route_index.ts";
+import { type ActionContext, compileAction } from "./action.ts";
+import { compileHeaderRules } from "./headers.ts";
+import { compileMatch } from "./match.ts";
 
 /** What a table needs of its node. */
 export interface RouteContext extends ActionContext {

@@ -6,13 +6,13 @@ import type {
   RouteMatch_TlsContextMatchOptions as TlsOptions,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import type { Random } from "../kernel/random.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { Random } from "../../kernel/random.ts";
+import { compileHeader, compileMetadata, compileQuery, compileRegex, type RequestTest } from "../match.ts";
+import type { Match, PathTest } from "../route.ts";
+import { compileUriTemplate, type UriTemplate } from "../uri_template.ts";
 import { unpack } from "./any.ts";
 import { draws, runtimeShareOf } from "./fraction.ts";
-import { compileHeader, compileMetadata, compileQuery, compileRegex, type RequestTest } from "./match.ts";
-import type { Match, PathTest } from "./route.ts";
-import { compileUriTemplate, type UriTemplate } from "./uri_template.ts";
 
 export function compileMatch(message: RouteMatch, random: Random): Match {
   return { path: compilePath(message), tests: compileTests(message, random) };

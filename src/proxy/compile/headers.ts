@@ -4,9 +4,9 @@ import {
   HeaderValueOption_HeaderAppendAction as AppendAction,
   type HeaderValueOption,
 } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import { compileHeaderValue } from "./formatter.ts";
-import type { HeaderAddition, HeaderRules } from "./route.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { compileHeaderValue } from "../formatter.ts";
+import type { HeaderAddition, HeaderRules } from "../route.ts";
 
 export function compileHeaderRules(
   add: readonly HeaderValueOption[],

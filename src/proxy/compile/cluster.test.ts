@@ -18,11 +18,11 @@ import { RandomSchema } from "#gen/xds/envoy/extensions/load_balancing_policies/
 import { RingHashSchema } from "#gen/xds/envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash_pb.js";
 import { RoundRobinSchema } from "#gen/xds/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
-import { leastRequest, roundRobin } from "./balancing/fixture.ts";
-import { clusterDefaults, defaultThresholds } from "./cluster_config.ts";
-import { compileCluster, compileEndpoints } from "./compile_cluster.ts";
-import { pack } from "./fixture.ts";
-import { SecretStore } from "./secrets.ts";
+import { leastRequest, roundRobin } from "../balancing/fixture.ts";
+import { clusterDefaults, defaultThresholds } from "../cluster_config.ts";
+import { pack } from "../fixture.ts";
+import { SecretStore } from "../secrets.ts";
+import { compileCluster, compileEndpoints } from "./cluster.ts";
 
 type Init = MessageInitShape<typeof ClusterSchema>;
 const compile = (init: Init) =>

@@ -5,7 +5,7 @@ import {
   FractionalPercent_DenominatorType as Denominator,
   type FractionalPercent,
 } from "#gen/xds/envoy/type/v3/percent_pb.js";
-import type { Random } from "../kernel/random.ts";
+import type { Random } from "../../kernel/random.ts";
 
 const perDenominator: Record<Denominator, number> = {
   [Denominator.HUNDRED]: 100,

@@ -10,14 +10,14 @@ import type {
 import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { UriTemplateRewriteConfigSchema } from "#gen/xds/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
-import { seededRandom } from "../kernel/random.ts";
-import { Head, scanRequestHead } from "../wire/http1_head.ts";
-import type { ConnectionInfo } from "./chain.ts";
-import { ClusterSlot, unknownWorkload } from "./cluster.ts";
-import { compileRoutes } from "./compile_route.ts";
-import { pack } from "./fixture.ts";
-import { RequestView } from "./request.ts";
-import { findRoute, findVirtualHost, pickTarget, type Route, type RouteTable } from "./route.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import { Head, scanRequestHead } from "../../wire/http1_head.ts";
+import type { ConnectionInfo } from "../chain.ts";
+import { ClusterSlot, unknownWorkload } from "../cluster.ts";
+import { pack } from "../fixture.ts";
+import { RequestView } from "../request.ts";
+import { findRoute, findVirtualHost, pickTarget, type Route, type RouteTable } from "../route.ts";
+import { compileRoutes } from "./route.ts";
 
 type RouteInit = MessageInitShape<typeof RouteSchema>;
 type MatchInit = MessageInitShape<typeof RouteMatchSchema>;

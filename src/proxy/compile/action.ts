@@ -11,19 +11,26 @@ import {
   type WeightedCluster_ClusterWeight as WeightMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { criteriaOf } from "../balancing/subsets.ts";
+import { ClusterSlot } from "../cluster.ts";
+import { compileHashPolicy } from "../hash_policy.ts";
+import type { MirrorPolicy } from "../mirror.ts";
+import type { RequestView } from "../request.ts";
+import type {
+  DirectAction,
+  ForwardAction,
+  HeaderRules,
+  HostRewrite,
+  RedirectAction,
+  WeightedTarget,
+} from "../route.ts";
 import { durationMs } from "./any.ts";
-import { criteriaOf } from "./balancing/subsets.ts";
-import { ClusterSlot } from "./cluster.ts";
-import { compileHeaderRules } from "./compile_headers.ts";
-import { compileRetry } from "./compile_retry.ts";
-import { compilePathRewrite, compileRedirect, compileSubstitution } from "./compile_rewrite.ts";
 import { dataText } from "./data_source.ts";
 import { runtimeShareOf } from "./fraction.ts";
-import { compileHashPolicy } from "./hash_policy.ts";
-import type { MirrorPolicy } from "./mirror.ts";
-import type { RequestView } from "./request.ts";
-import type { DirectAction, ForwardAction, HeaderRules, HostRewrite, RedirectAction, WeightedTarget } from "./route.ts";
+import { compileHeaderRules } from "./headers.ts";
+import { compileRetry } from "./retry.ts";
+import { compilePathRewrite, compileRedirect, compileSubstitution } from "./rewrite.ts";
 
 /** What actions need of their node. */
 export interface ActionContext {

@@ -11,11 +11,11 @@ import type {
 } from "#gen/xds/envoy/config/core/v3/health_check_pb.js";
 import { CodecClientType } from "#gen/xds/envoy/type/v3/http_pb.js";
 import type { Int64Range } from "#gen/xds/envoy/type/v3/range_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { OutlierConfig } from "../balancing/outlier.ts";
+import { defaultThresholds, type Thresholds } from "../cluster_config.ts";
+import type { HealthCheck, HttpCheck, StatusRange } from "../health_check.ts";
 import { durationMs } from "./any.ts";
-import type { OutlierConfig } from "./balancing/outlier.ts";
-import { defaultThresholds, type Thresholds } from "./cluster_config.ts";
-import type { HealthCheck, HttpCheck, StatusRange } from "./health_check.ts";
 
 export function compileThresholds(message: Cluster, priority: RoutingPriority): Thresholds {
   const set = message.circuitBreakers?.thresholds.find((one) => one.priority === priority);
