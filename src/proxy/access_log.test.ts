@@ -29,7 +29,7 @@ import {
   trusted,
   until,
 } from "./fixture.ts";
-import { LogFiles } from "./log_sinks.ts";
+import { LogFiles } from "./log/sinks.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "meshbed-access-log-"));
 const backend = Bun.serve({

@@ -11,11 +11,11 @@ import {
 } from "#gen/xds/envoy/extensions/access_loggers/stream/v3/stream_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Random } from "../kernel/random.ts";
-import { compileLogFilter, type LogFilter } from "./access_log_filter.ts";
 import { unpack } from "./compile/any.ts";
 import { dataText } from "./compile/data_source.ts";
-import { type compileBodyText, compileJson, compileLogText, envoyFormat, type TextFormat } from "./formatter.ts";
-import type { LogSink, LogSinks } from "./log_sinks.ts";
+import { compileLogFilter, type LogFilter } from "./log/access_log_filter.ts";
+import { type compileBodyText, compileJson, compileLogText, envoyFormat, type TextFormat } from "./log/formatter.ts";
+import type { LogSink, LogSinks } from "./log/sinks.ts";
 import { type Needs, noNeeds, type StreamInfo } from "./stream_info.ts";
 
 /** What a chain's log or logs want, once a request or connection is over. */

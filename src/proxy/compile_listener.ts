@@ -31,7 +31,7 @@ import { compileNetworkFilter } from "./filters/network_registry.ts";
 import { compileFilters } from "./filters/registry.ts";
 import { compileHeaderPolicy } from "./header_policy.ts";
 import { compileLocalReply } from "./local_reply.ts";
-import type { LogSinks } from "./log_sinks.ts";
+import type { LogSinks } from "./log/sinks.ts";
 import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
 import type { SecretStore } from "./secrets.ts";

@@ -4,10 +4,10 @@ import type { SubstitutionFormatString } from "#gen/xds/envoy/config/core/v3/sub
 import type { LocalReplyConfig } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import type { Random } from "../kernel/random.ts";
 import { compileFormat } from "./access_log.ts";
-import { compileLogFilter, type LogFilter } from "./access_log_filter.ts";
 import { dataText } from "./compile/data_source.ts";
 import { compileAdditions } from "./compile/headers.ts";
-import { compileBodyText, type TextFormat } from "./formatter.ts";
+import { compileLogFilter, type LogFilter } from "./log/access_log_filter.ts";
+import { compileBodyText, type TextFormat } from "./log/formatter.ts";
 import type { HeaderAddition } from "./route.ts";
 import { noNeeds, type StreamInfo } from "./stream_info.ts";
 

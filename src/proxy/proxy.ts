@@ -10,7 +10,7 @@ import type { ConnectionInfo, Runtime } from "./chain.ts";
 import { systemResolve } from "./dns_cluster.ts";
 import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
-import { LogFiles, type LogSinks } from "./log_sinks.ts";
+import { LogFiles, type LogSinks } from "./log/sinks.ts";
 import { boundSockets, NodeProxy } from "./node_proxy.ts";
 import { SeriesRegistry } from "./series.ts";
 import { Sockets, type WantedSocket } from "./sockets.ts";

@@ -24,7 +24,7 @@ import {
 import { compileRoutes } from "./compile/route.ts";
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
-import type { LogSinks } from "./log_sinks.ts";
+import type { LogSinks } from "./log/sinks.ts";
 import type { RouteTable } from "./route.ts";
 import { SecretStore } from "./secrets.ts";
 import { defaultTlsParams } from "./tls_params.ts";

@@ -5,7 +5,7 @@ import {
   type HeaderValueOption,
 } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { compileHeaderValue } from "../formatter.ts";
+import { compileHeaderValue } from "../log/formatter.ts";
 import type { HeaderAddition, HeaderRules } from "../route.ts";
 
 export function compileHeaderRules(

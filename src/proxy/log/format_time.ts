@@ -1,6 +1,6 @@
 // strftime for %START_TIME(…)%: the specifiers of C plus Envoy's %3f, %6f, %9f; compiled once. Times are UTC.
 
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
 
 type Part = (date: Date) => string;
 

@@ -1,10 +1,10 @@
 // Where log lines go: one bounded queue per file, written in batches off the event loop, files reopened on demand (log rotation).
 
 import { closeSync, openSync, write, writeSync } from "node:fs";
-import type { Cancel, Clock } from "../kernel/clock.ts";
-import { MeshbedError, messageOf } from "../kernel/errors.ts";
-import type { Log } from "../kernel/log.ts";
-import type { Counter, Metrics } from "../kernel/metrics.ts";
+import type { Cancel, Clock } from "../../kernel/clock.ts";
+import { MeshbedError, messageOf } from "../../kernel/errors.ts";
+import type { Log } from "../../kernel/log.ts";
+import type { Counter, Metrics } from "../../kernel/metrics.ts";
 
 /** Characters waiting for one file; lines past this are dropped and counted. */
 const waitingCharsMax = 4 * 1024 * 1024;

@@ -1,12 +1,12 @@
 // Format strings: every operator against one described request, and what may not get through.
 import { describe, expect, test } from "bun:test";
 import type { JsonObject } from "@bufbuild/protobuf";
-import { Head, scanRequestHead } from "../wire/http1_head.ts";
-import { newEdits } from "../wire/http1_write.ts";
-import { parseWorkload } from "./cluster.ts";
+import { Head, scanRequestHead } from "../../wire/http1_head.ts";
+import { newEdits } from "../../wire/http1_write.ts";
+import { parseWorkload } from "../cluster.ts";
+import { RequestView } from "../request.ts";
+import { noNeeds, type StreamInfo } from "../stream_info.ts";
 import { compileBodyText, compileHeaderValue, compileJson, compileLogText, envoyFormat } from "./formatter.ts";
-import { RequestView } from "./request.ts";
-import { noNeeds, type StreamInfo } from "./stream_info.ts";
 
 /** What Istio's control plane configures when asked for text. */
 const istioFormat =

@@ -6,13 +6,13 @@ import {
   ComparisonFilter_Op as Op,
 } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
 import { AccessLogType } from "#gen/xds/envoy/data/accesslog/v3/accesslog_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import type { Random } from "../kernel/random.ts";
-import { draws, shareOf } from "./compile/fraction.ts";
-import { compileHeader } from "./match.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { Random } from "../../kernel/random.ts";
+import { draws, shareOf } from "../compile/fraction.ts";
+import { compileHeader } from "../match.ts";
+import type { Needs, StreamInfo } from "../stream_info.ts";
 import { operatorOf } from "./operators.ts";
 import { isResponseFlag } from "./response_flags.ts";
-import type { Needs, StreamInfo } from "./stream_info.ts";
 
 export type LogFilter = (info: StreamInfo) => boolean;
 
