@@ -19,7 +19,7 @@ import {
   startFixture,
   toCluster,
 } from "./fixture.ts";
-import { hourMs, inline, serverTlsOf, type TestAuthority, testAuthority, tlsCertificate } from "./tls_fixture.ts";
+import { hourMs, inline, serverTlsOf, type TestAuthority, testAuthority, tlsCertificate } from "./tls/fixture.ts";
 
 const ports = { plain: freePort(), tls: freePort(), mutual: freePort(), balanced: freePort() };
 const upload = Buffer.alloc(1_500_000, "0123456789abcdef");

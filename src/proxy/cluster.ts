@@ -4,9 +4,9 @@ import type { Cancel, Clock } from "../kernel/clock.ts";
 import type { HostMonitor, OutlierDetector } from "./balancing/outlier.ts";
 import type { Selection } from "./balancing/selection.ts";
 import type { Cluster } from "./cluster_config.ts";
-import type { ClientTls } from "./compile_client_tls.ts";
 import { newUpstreamCounts } from "./counts.ts";
 import type { EdgeStats } from "./telemetry.ts";
+import type { ClientTls } from "./tls/compile_client.ts";
 
 /** Who a workload is, for telemetry and policy. Fields are "unknown" when xDS does not say. */
 export interface WorkloadIdentity {

@@ -10,7 +10,7 @@ import { type MonitorRuntime, startMonitors } from "./cluster_monitors.ts";
 import { until } from "./fixture.ts";
 import type { HealthCheck } from "./health_check.ts";
 import { checkTransport } from "./health_checker.ts";
-import { testAuthority } from "./tls_fixture.ts";
+import { testAuthority } from "./tls/fixture.ts";
 
 const resolve = () => Promise.reject(new Error("nothing is resolved here"));
 const runtimeOf = (clock: MonitorRuntime["clock"]): MonitorRuntime => ({

@@ -34,8 +34,8 @@ import { compileLocalReply } from "./local_reply.ts";
 import type { LogSinks } from "./log/sinks.ts";
 import type { EscapedSlashes } from "./path.ts";
 import type { HostRules } from "./request.ts";
-import type { SecretStore } from "./secrets.ts";
 import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry_options.ts";
+import type { SecretStore } from "./tls/secrets.ts";
 import { compileTracing } from "./tracing/compile.ts";
 import type { SpanExporters } from "./tracing/span_exporter.ts";
 

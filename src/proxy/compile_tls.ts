@@ -4,6 +4,7 @@ import type { TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import { unpack } from "./compile/any.ts";
+import { compileTlsParams } from "./tls/params.ts";
 import {
   buildContext,
   type ContextSettings,
@@ -13,8 +14,7 @@ import {
   type SecretStore,
   secretNamesOf,
   validationSource,
-} from "./secrets.ts";
-import { compileTlsParams } from "./tls_params.ts";
+} from "./tls/secrets.ts";
 import type { Validation } from "./validation.ts";
 
 export interface ServerTls {

@@ -26,8 +26,8 @@ import { type CompiledListener, compileListener, type ListenerContext } from "./
 import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { LogSinks } from "./log/sinks.ts";
 import type { RouteTable } from "./route.ts";
-import { SecretStore } from "./secrets.ts";
-import { defaultTlsParams } from "./tls_params.ts";
+import { defaultTlsParams } from "./tls/params.ts";
+import { SecretStore } from "./tls/secrets.ts";
 import { SpanExporters } from "./tracing/span_exporter.ts";
 
 /** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */

@@ -12,9 +12,9 @@ import { seededRandom } from "../../kernel/random.ts";
 import { typeUrls, type XdsSource } from "../../xds/types.ts";
 import { socketAddress } from "../compile/any.ts";
 import { InboundRegistry } from "../inbound.ts";
-import { SecretStore } from "../secrets.ts";
 import { SeriesRegistry } from "../series.ts";
 import { Sweeper } from "../sweep.ts";
+import { SecretStore } from "../tls/secrets.ts";
 import { XdsNode } from "../xds_node.ts";
 import type { FieldPath, Problem } from "./document.ts";
 

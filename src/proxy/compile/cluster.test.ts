@@ -21,7 +21,7 @@ import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/h
 import { leastRequest, roundRobin } from "../balancing/fixture.ts";
 import { clusterDefaults, defaultThresholds } from "../cluster_config.ts";
 import { pack } from "../fixture.ts";
-import { SecretStore } from "../secrets.ts";
+import { SecretStore } from "../tls/secrets.ts";
 import { compileCluster, compileEndpoints } from "./cluster.ts";
 
 type Init = MessageInitShape<typeof ClusterSchema>;

@@ -19,8 +19,8 @@ import {
   type DnsFamily,
   type DnsSettings,
 } from "../cluster_config.ts";
-import { compileClientTls, tunnelTls } from "../compile_client_tls.ts";
-import type { SecretStore } from "../secrets.ts";
+import { compileClientTls, tunnelTls } from "../tls/compile_client.ts";
+import type { SecretStore } from "../tls/secrets.ts";
 import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";
 import { compileBalancing } from "./balancing.ts";
 import { compileHealthCheck, compileOutlier, compileThresholds, defaultPriority, highPriority } from "./resilience.ts";

@@ -6,9 +6,9 @@ import {
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
-import { type Authority, createAuthority } from "../identity/authority.ts";
-import { realClock } from "../kernel/clock.ts";
-import { pack } from "./fixture.ts";
+import { type Authority, createAuthority } from "../../identity/authority.ts";
+import { realClock } from "../../kernel/clock.ts";
+import { pack } from "../fixture.ts";
 
 export const hourMs = 3_600_000;
 

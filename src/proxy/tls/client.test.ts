@@ -21,8 +21,8 @@ import {
   startFixture,
   toCluster,
   trusted,
-} from "./fixture.ts";
-import { lacksTls } from "./require_tls.ts";
+} from "../fixture.ts";
+import { lacksTls } from "../require_tls.ts";
 import {
   clientTlsOf,
   hourMs,
@@ -31,7 +31,7 @@ import {
   type TestAuthority,
   testAuthority,
   tlsCertificate,
-} from "./tls_fixture.ts";
+} from "./fixture.ts";
 
 type Tls = MessageInitShape<typeof UpstreamTlsContextSchema>;
 

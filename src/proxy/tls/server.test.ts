@@ -10,7 +10,7 @@ import {
   TlsParameters_TlsProtocol as Version,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
-import { realClock } from "../kernel/clock.ts";
+import { realClock } from "../../kernel/clock.ts";
 import {
   type Configuration,
   cluster,
@@ -25,7 +25,7 @@ import {
   tcpChain,
   toCluster,
   trusted,
-} from "./fixture.ts";
+} from "../fixture.ts";
 import {
   getOverTls,
   hourMs,
@@ -35,7 +35,7 @@ import {
   type TestAuthority,
   testAuthority,
   tlsCertificate,
-} from "./tls_fixture.ts";
+} from "./fixture.ts";
 
 type Tls = MessageInitShape<typeof DownstreamTlsContextSchema>;
 type Validation = MessageInitShape<typeof CertificateValidationContextSchema>;

@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { connect as tlsConnect } from "node:tls";
 import { HttpConnectionManager_ForwardClientCertDetails as Forward } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
-import { type Authority, createAuthority, createSelfSigned } from "../identity/authority.ts";
-import { realClock } from "../kernel/clock.ts";
+import { type Authority, createAuthority, createSelfSigned } from "../../identity/authority.ts";
+import { realClock } from "../../kernel/clock.ts";
 import {
   assignment,
   type Configuration,
@@ -23,7 +23,7 @@ import {
   trusted,
   until,
   workload,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const hourMs = 3_600_000;
 const clock = realClock;

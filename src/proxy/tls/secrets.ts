@@ -10,11 +10,11 @@ import {
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
-import { MeshbedError, messageOf } from "../kernel/errors.ts";
-import { altNamesOf, spiffeIdOf } from "./alt_names.ts";
-import { dataText } from "./compile/data_source.ts";
-import type { TlsParams } from "./tls_params.ts";
-import { addDefaults, compileValidation, type Validation } from "./validation.ts";
+import { MeshbedError, messageOf } from "../../kernel/errors.ts";
+import { altNamesOf, spiffeIdOf } from "../alt_names.ts";
+import { dataText } from "../compile/data_source.ts";
+import { addDefaults, compileValidation, type Validation } from "../validation.ts";
+import type { TlsParams } from "./params.ts";
 
 export interface KeyPair {
   certPem: string;

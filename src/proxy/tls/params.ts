@@ -5,7 +5,7 @@ import {
   TlsParameters_TlsProtocol as Protocol,
   type TlsParameters,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
 
 type Version = "TLSv1" | "TLSv1.1" | "TLSv1.2" | "TLSv1.3";
 
