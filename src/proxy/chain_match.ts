@@ -6,7 +6,7 @@ import {
   FilterChainMatch_ConnectionSourceType as SourceType,
 } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
-import { compileCidr } from "./cidr.ts";
+import { compileCidr } from "./routing/cidr.ts";
 
 /** How well a chain fits a connection in one respect. Below zero: not at all; 0: it does not ask. */
 type Criterion = (connection: Arrival) => number;

@@ -10,10 +10,10 @@ import { uuid } from "../kernel/random.ts";
 import { known } from "../wire/http1_head.ts";
 import type { HeaderEdits } from "../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "./chain.ts";
-import { compileCidr } from "./cidr.ts";
 import { unpack } from "./compile/any.ts";
 import { trustedAddress } from "./forwarded.ts";
 import type { RequestView } from "./request.ts";
+import { compileCidr } from "./routing/cidr.ts";
 import { fieldAfter } from "./stream_info.ts";
 
 export interface HeaderPolicy {

@@ -2,7 +2,13 @@
 
 import { type Head, known } from "../wire/http1_head.ts";
 import type { ConnectionInfo } from "./chain.ts";
-import { type EscapedSlashes, hasEscapedSlash, mayNeedNormalising, normalisePath, unescapeSlashes } from "./path.ts";
+import {
+  type EscapedSlashes,
+  hasEscapedSlash,
+  mayNeedNormalising,
+  normalisePath,
+  unescapeSlashes,
+} from "./routing/path.ts";
 
 /** What is cut off the Host field before it is matched and forwarded (strip_any_host_port, strip_matching_host_port, strip_trailing_host_dot). */
 export interface HostRules {

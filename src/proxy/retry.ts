@@ -1,8 +1,8 @@
 // Whether and when to try again: Envoy's retry_on conditions as a pure decision.
 
 import type { Random } from "../kernel/random.ts";
-import type { FieldTest, RequestTest } from "./match.ts";
 import type { RequestView } from "./request.ts";
+import type { FieldTest, RequestTest } from "./routing/match.ts";
 
 export interface RetryPolicy {
   /** Further tries after the first. */

@@ -5,15 +5,15 @@ import { pickWeighted } from "./balance.ts";
 import type { RoutePriority } from "./balancing/circuit_breaker.ts";
 import type { Criteria } from "./balancing/subsets.ts";
 import type { ClusterSlot } from "./cluster.ts";
-import type { HashPolicy } from "./hash_policy.ts";
 import type { TextFormat } from "./log/formatter.ts";
-import type { RequestTest, TextTest } from "./match.ts";
 import type { MirrorPolicy } from "./mirror.ts";
-import type { RateLimitRule } from "./rate_limits.ts";
 import type { RequestView } from "./request.ts";
 import type { TlsRequirement } from "./require_tls.ts";
 import type { RetryPolicy } from "./retry.ts";
-import type { RouteIndex } from "./route_index.ts";
+import type { HashPolicy } from "./routing/hash_policy.ts";
+import type { RequestTest, TextTest } from "./routing/match.ts";
+import type { RateLimitRule } from "./routing/rate_limits.ts";
+import type { RouteIndex } from "./routing/route_index.ts";
 
 /** One header to add. `append`: beside what is there; `overwrite`: instead of it; `absent`, `present`: only when it is missing, or there. */
 export interface HeaderAddition {

@@ -11,7 +11,7 @@ import {
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import { type AltName, altNamesOf, dnsNameFits } from "./alt_names.ts";
 import { dataText } from "./compile/data_source.ts";
-import { compileString, type TextTest } from "./match.ts";
+import { compileString, type TextTest } from "./routing/match.ts";
 
 export interface Validation {
   /** PEM; undefined: the chain is not looked at. */

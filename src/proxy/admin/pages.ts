@@ -5,7 +5,7 @@ import type { Clock } from "../../kernel/clock.ts";
 import { messageOf } from "../../kernel/errors.ts";
 import type { Level } from "../../kernel/log.ts";
 import type { Metrics } from "../../kernel/metrics.ts";
-import { compileRe2 } from "../match.ts";
+import { compileRe2 } from "../routing/match.ts";
 import type { AdminSettings } from "../types.ts";
 import type { XdsNode } from "../xds_node.ts";
 import { clustersJson, clustersText } from "./clusters.ts";

@@ -14,7 +14,6 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import { MeshbedError } from "../../kernel/errors.ts";
 import { criteriaOf } from "../balancing/subsets.ts";
 import { ClusterSlot } from "../cluster.ts";
-import { compileHashPolicy } from "../hash_policy.ts";
 import type { MirrorPolicy } from "../mirror.ts";
 import type { RequestView } from "../request.ts";
 import type {
@@ -25,6 +24,7 @@ import type {
   RedirectAction,
   WeightedTarget,
 } from "../route.ts";
+import { compileHashPolicy } from "../routing/hash_policy.ts";
 import { durationMs } from "./any.ts";
 import { dataText } from "./data_source.ts";
 import { runtimeShareOf } from "./fraction.ts";

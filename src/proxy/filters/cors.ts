@@ -5,8 +5,8 @@ import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_
 import type { Random } from "../../kernel/random.ts";
 import { draws, runtimeShareOf } from "../compile/fraction.ts";
 import type { Filter, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import { compileString, type TextTest } from "../match.ts";
 import type { RequestView } from "../request.ts";
+import { compileString, type TextTest } from "../routing/match.ts";
 
 /** Undefined or empty: the level around decides, as in Envoy. */
 export interface Cors {

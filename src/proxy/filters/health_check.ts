@@ -3,7 +3,7 @@
 import { HealthCheckSchema } from "#gen/xds/envoy/extensions/filters/http/health_check/v3/health_check_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { FilterFactory } from "../filter.ts";
-import { compileHeader } from "../match.ts";
+import { compileHeader } from "../routing/match.ts";
 
 export const healthCheckFactory: FilterFactory<typeof HealthCheckSchema, typeof HealthCheckSchema> = {
   config: HealthCheckSchema,

@@ -6,7 +6,7 @@ import { LocalRateLimitSchema } from "#gen/xds/envoy/extensions/filters/http/loc
 import { LocalRateLimitSchema as NetworkLimitSchema } from "#gen/xds/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js";
 import { VirtualClock } from "../../kernel/clock.ts";
 import { freePort, listener, milliseconds, pack, prefix, raw, tcpChain, toCluster } from "../fixture.ts";
-import { compileRateLimits, descriptorOf, type RateLimitSubject } from "../rate_limits.ts";
+import { compileRateLimits, descriptorOf, type RateLimitSubject } from "../routing/rate_limits.ts";
 import { FilterFixture, httpFilter } from "./fixture.ts";
 import { Limiter } from "./local_ratelimit.ts";
 

@@ -6,11 +6,11 @@ import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/mat
 import type { PathMatcher } from "#gen/xds/envoy/type/matcher/v3/path_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ConnectionInfo, Peer } from "../chain.ts";
-import { compileCidr } from "../cidr.ts";
 import { unpack } from "../compile/any.ts";
-import { compileHeader, compileMetadata, compileString } from "../match.ts";
 import type { RequestView } from "../request.ts";
-import { compileUriTemplate } from "../uri_template.ts";
+import { compileCidr } from "../routing/cidr.ts";
+import { compileHeader, compileMetadata, compileString } from "../routing/match.ts";
+import { compileUriTemplate } from "../routing/uri_template.ts";
 
 /** What policies look at. On a connection without HTTP `request` is undefined: what asks for one of its fields does not match. */
 export interface Subject {

@@ -9,7 +9,7 @@ import { AccessLogType } from "#gen/xds/envoy/data/accesslog/v3/accesslog_pb.js"
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { Random } from "../../kernel/random.ts";
 import { draws, shareOf } from "../compile/fraction.ts";
-import { compileHeader } from "../match.ts";
+import { compileHeader } from "../routing/match.ts";
 import type { Needs, StreamInfo } from "../stream_info.ts";
 import { operatorOf } from "./operators.ts";
 import { isResponseFlag } from "./response_flags.ts";

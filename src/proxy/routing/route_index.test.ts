@@ -1,12 +1,12 @@
 import { expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
-import { type Random, seededRandom } from "../kernel/random.ts";
-import { Head, scanRequestHead } from "../wire/http1_head.ts";
-import { ClusterSlot } from "./cluster.ts";
-import { compileRoutes } from "./compile/route.ts";
-import { RequestView } from "./request.ts";
-import { findRoute } from "./route.ts";
+import { type Random, seededRandom } from "../../kernel/random.ts";
+import { Head, scanRequestHead } from "../../wire/http1_head.ts";
+import { ClusterSlot } from "../cluster.ts";
+import { compileRoutes } from "../compile/route.ts";
+import { RequestView } from "../request.ts";
+import { findRoute } from "../route.ts";
 
 const segments = ["a", "b", "ab", "abc", "x"];
 

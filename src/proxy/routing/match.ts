@@ -4,8 +4,8 @@ import type { HeaderMatcher, QueryParameterMatcher } from "#gen/xds/envoy/config
 import type { MetadataMatcher } from "#gen/xds/envoy/type/matcher/v3/metadata_pb.js";
 import type { StringMatcher } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
 import type { ValueMatcher } from "#gen/xds/envoy/type/matcher/v3/value_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import type { RequestView } from "./request.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { RequestView } from "../request.ts";
 
 export type TextTest = (value: string) => boolean;
 export type RequestTest = (request: RequestView) => boolean;

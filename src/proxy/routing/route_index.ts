@@ -1,9 +1,9 @@
 // Finds a virtual host's routes by path, so that a host with a thousand routes costs little more than one with ten. Same answer as
 // trying them in order.
 
-import { getOrAdd } from "../kernel/map.ts";
-import type { RequestView } from "./request.ts";
-import { matches, type Route } from "./route.ts";
+import { getOrAdd } from "../../kernel/map.ts";
+import type { RequestView } from "../request.ts";
+import { matches, type Route } from "../route.ts";
 
 /** Fewer routes are tried one by one. */
 const indexedRoutesMin = 8;

@@ -2,12 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RouteAction_HashPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import { seededRandom } from "../kernel/random.ts";
-import { Head, scanRequestHead } from "../wire/http1_head.ts";
-import { hashOf } from "./balancing/consistent.ts";
-import type { ConnectionInfo } from "./chain.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import { Head, scanRequestHead } from "../../wire/http1_head.ts";
+import { hashOf } from "../balancing/consistent.ts";
+import type { ConnectionInfo } from "../chain.ts";
+import { RequestView } from "../request.ts";
 import { compileHashPolicy } from "./hash_policy.ts";
-import { RequestView } from "./request.ts";
 
 type Init = MessageInitShape<typeof RouteAction_HashPolicySchema>;
 const compile = (...policies: Init[]) =>

@@ -2,7 +2,7 @@
 
 import { BlockList, isIP } from "node:net";
 import type { CidrRange } from "#gen/xds/envoy/config/core/v3/address_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
 
 /** An IPv4 range also holds the IPv4-mapped IPv6 forms of its addresses. */
 export function compileCidr({ addressPrefix, prefixLen = 0 }: CidrRange): (address: string) => boolean {

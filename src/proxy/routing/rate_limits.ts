@@ -3,9 +3,9 @@
 import type { RateLimit_Action as Action, RateLimit } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { RateLimit_Action_MetaData_Source as Source } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { MetadataKey } from "#gen/xds/envoy/type/metadata/v3/metadata_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { RequestView } from "../request.ts";
 import { compileHeader, compileQuery, type RequestTest } from "./match.ts";
-import type { RequestView } from "./request.ts";
 
 export interface DescriptorEntry {
   key: string;

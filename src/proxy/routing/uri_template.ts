@@ -1,6 +1,6 @@
 // Envoy's URI templates ("/users/{id}/*", "/files/**.mp4"): matching a path and rewriting it with what the variables held.
 
-import { MeshbedError } from "../kernel/errors.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
 import { compileRe2 } from "./match.ts";
 
 /** As Envoy's limits. */

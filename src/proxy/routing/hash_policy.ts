@@ -1,12 +1,12 @@
 // Route hash policies: what of a request decides on its host under consistent hashing (RouteAction.hash_policy).
 
 import type { RouteAction_HashPolicy as Message } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import type { Random } from "../kernel/random.ts";
-import { hashOf, randomHash } from "./balancing/consistent.ts";
-import type { ConnectionInfo } from "./chain.ts";
-import { durationMs } from "./compile/any.ts";
-import type { RequestView } from "./request.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import type { Random } from "../../kernel/random.ts";
+import { hashOf, randomHash } from "../balancing/consistent.ts";
+import type { ConnectionInfo } from "../chain.ts";
+import { durationMs } from "../compile/any.ts";
+import type { RequestView } from "../request.ts";
 
 /** What a policy may see and do. */
 export interface HashContext {
