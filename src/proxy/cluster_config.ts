@@ -5,7 +5,7 @@ import type { SlowStart } from "./balancing/slow_start.ts";
 import type { SubsetSettings } from "./balancing/subsets.ts";
 import type { ServiceIdentity } from "./cluster.ts";
 import { unknownService } from "./cluster.ts";
-import type { HealthCheck } from "./health_check.ts";
+import type { HealthCheck } from "./clusters/health_check.ts";
 import type { ClientTls } from "./tls/compile_client.ts";
 
 export type LoadBalancing =

@@ -7,7 +7,7 @@ import { type ListenerFacts, listenerFacts } from "./admin/listeners.ts";
 import type { AdminView } from "./admin/pages.ts";
 import { startAdmin } from "./admin.ts";
 import type { ConnectionInfo, Runtime } from "./chain.ts";
-import { systemResolve } from "./dns_cluster.ts";
+import { systemResolve } from "./clusters/dns.ts";
 import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
 import { LogFiles, type LogSinks } from "./log/sinks.ts";

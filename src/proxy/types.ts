@@ -5,7 +5,7 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Log, LogLevel } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import type { XdsConnection } from "../xds/types.ts";
-import type { Resolve } from "./dns_cluster.ts";
+import type { Resolve } from "./clusters/dns.ts";
 
 /*
 What the proxy reads from xDS (the mesh room emits it). Envoy v3 throughout; metadata in Istio's own form.

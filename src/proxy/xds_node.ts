@@ -13,7 +13,7 @@ import { AcceptedResources } from "./accepted.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
 import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
 import type { Cluster } from "./cluster_config.ts";
-import { startMonitors } from "./cluster_monitors.ts";
+import { startMonitors } from "./clusters/monitors.ts";
 import {
   type CompiledCluster,
   compileCluster,

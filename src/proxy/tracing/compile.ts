@@ -17,7 +17,7 @@ import type { Percent } from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ChainOwner, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../cluster.ts";
-import { requestCluster } from "../cluster_request.ts";
+import { requestCluster } from "../clusters/request.ts";
 import { durationMs, unpack } from "../compile/any.ts";
 import { fieldAfter, type StreamInfo } from "../stream_info.ts";
 import { GrpcCollector } from "./collector_grpc.ts";

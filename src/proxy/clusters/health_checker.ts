@@ -1,12 +1,12 @@
 // Checks the endpoints of one cluster, each on its own schedule, through the endpoint's own transport. Every check opens a connection of its own.
 
-import type { Cancel } from "../kernel/clock.ts";
-import { HeadAccumulator } from "../wire/accumulate.ts";
-import { Head, responseHeadBytesMax, scanResponseHead } from "../wire/http1_head.ts";
-import type { OwnedSocket, SocketOwner } from "../wire/socket.ts";
-import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, Endpoint, Transport } from "./cluster.ts";
-import { Dial, type DialListener } from "./dial.ts";
+import type { Cancel } from "../../kernel/clock.ts";
+import { HeadAccumulator } from "../../wire/accumulate.ts";
+import { Head, responseHeadBytesMax, scanResponseHead } from "../../wire/http1_head.ts";
+import type { OwnedSocket, SocketOwner } from "../../wire/socket.ts";
+import type { Runtime } from "../chain.ts";
+import type { ClusterSlot, Endpoint, Transport } from "../cluster.ts";
+import { Dial, type DialListener } from "../dial.ts";
 import {
   type CheckResult,
   type HealthCheck,

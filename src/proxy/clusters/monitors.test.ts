@@ -1,16 +1,16 @@
 // What watches a cluster through changes of its settings and endpoints, in virtual time; checks go to a real server, also through TLS.
 import { afterEach, describe, expect, test } from "bun:test";
-import { realClock, VirtualClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { seededRandom } from "../kernel/random.ts";
-import { endpointsOf, hosts, outlierDefaults, roundRobin, slotOf } from "./balancing/fixture.ts";
-import { ClusterSlot, Endpoint, unknownWorkload } from "./cluster.ts";
-import { type Cluster, clusterDefaults } from "./cluster_config.ts";
-import { type MonitorRuntime, startMonitors } from "./cluster_monitors.ts";
-import { until } from "./fixture.ts";
+import { realClock, VirtualClock } from "../../kernel/clock.ts";
+import { silentLog } from "../../kernel/log.ts";
+import { seededRandom } from "../../kernel/random.ts";
+import { endpointsOf, hosts, outlierDefaults, roundRobin, slotOf } from "../balancing/fixture.ts";
+import { ClusterSlot, Endpoint, unknownWorkload } from "../cluster.ts";
+import { type Cluster, clusterDefaults } from "../cluster_config.ts";
+import { until } from "../fixture.ts";
+import { testAuthority } from "../tls/fixture.ts";
 import type { HealthCheck } from "./health_check.ts";
 import { checkTransport } from "./health_checker.ts";
-import { testAuthority } from "./tls/fixture.ts";
+import { type MonitorRuntime, startMonitors } from "./monitors.ts";
 
 const resolve = () => Promise.reject(new Error("nothing is resolved here"));
 const runtimeOf = (clock: MonitorRuntime["clock"]): MonitorRuntime => ({

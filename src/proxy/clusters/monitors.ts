@@ -1,10 +1,10 @@
 // What watches a cluster's endpoints while it lives: outlier detection, active health checks, name resolution.
 
-import type { Cancel } from "../kernel/clock.ts";
-import { OutlierDetector } from "./balancing/outlier.ts";
-import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, Endpoint } from "./cluster.ts";
-import { watchDns } from "./dns_cluster.ts";
+import type { Cancel } from "../../kernel/clock.ts";
+import { OutlierDetector } from "../balancing/outlier.ts";
+import type { Runtime } from "../chain.ts";
+import type { ClusterSlot, Endpoint } from "../cluster.ts";
+import { watchDns } from "./dns.ts";
 import { HealthChecker } from "./health_checker.ts";
 
 export type MonitorRuntime = Pick<Runtime, "clock" | "random" | "log" | "resolve">;

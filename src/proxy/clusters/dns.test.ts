@@ -1,10 +1,10 @@
 // Host names as endpoints: families, the two kinds of DNS clusters, refresh and failure in virtual time.
 import { describe, expect, test } from "bun:test";
-import { VirtualClock } from "../kernel/clock.ts";
-import { silentLog } from "../kernel/log.ts";
-import { ClusterSlot, Endpoint, unknownWorkload } from "./cluster.ts";
-import { clusterDefaults, type DnsFamily } from "./cluster_config.ts";
-import { ofFamily, resolvedEndpoints, watchDns } from "./dns_cluster.ts";
+import { VirtualClock } from "../../kernel/clock.ts";
+import { silentLog } from "../../kernel/log.ts";
+import { ClusterSlot, Endpoint, unknownWorkload } from "../cluster.ts";
+import { clusterDefaults, type DnsFamily } from "../cluster_config.ts";
+import { ofFamily, resolvedEndpoints, watchDns } from "./dns.ts";
 
 const nameOf = (host: string): Endpoint =>
   new Endpoint(

@@ -1,12 +1,12 @@
 // A request of the proxy's own (key sets, traces) to an endpoint of one of its clusters, over that endpoint's transport.
 
-import type { Cancel } from "../kernel/clock.ts";
-import { MeshbedError } from "../kernel/errors.ts";
-import { pick } from "./balance.ts";
-import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
-import { Connector, type ConnectorUser } from "./connector.ts";
-import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
+import type { Cancel } from "../../kernel/clock.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { pick } from "../balance.ts";
+import type { Runtime } from "../chain.ts";
+import type { ClusterSlot, Endpoint, WorkloadIdentity } from "../cluster.ts";
+import { Connector, type ConnectorUser } from "../connector.ts";
+import type { UpstreamConnection, UpstreamUser } from "../upstream.ts";
 
 export interface OwnRequest {
   method: "GET" | "POST";

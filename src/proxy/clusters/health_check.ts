@@ -1,6 +1,6 @@
 // Active health checks: what is asked of a host, and what its answers make of it. Pure; health_checker.ts asks.
 
-import type { Random } from "../kernel/random.ts";
+import type { Random } from "../../kernel/random.ts";
 
 /** `to` is not part of it. */
 export interface StatusRange {
