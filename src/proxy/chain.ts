@@ -17,10 +17,10 @@ import type { LocalReply } from "./local_reply.ts";
 import type { HostRules } from "./request.ts";
 import type { RouteTable } from "./route.ts";
 import type { EscapedSlashes } from "./routing/path.ts";
-import type { SeriesRegistry } from "./series.ts";
 import type { Sweeper } from "./sweep.ts";
-import type { EdgeStats } from "./telemetry.ts";
-import type { TelemetryOptions } from "./telemetry_options.ts";
+import type { TelemetryOptions } from "./telemetry/options.ts";
+import type { SeriesRegistry } from "./telemetry/series.ts";
+import type { EdgeStats } from "./telemetry/telemetry.ts";
 import type { Tracing } from "./tracing/tracing.ts";
 
 /** What every part of one proxy process shares. */

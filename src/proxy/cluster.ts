@@ -5,7 +5,7 @@ import type { HostMonitor, OutlierDetector } from "./balancing/outlier.ts";
 import type { Selection } from "./balancing/selection.ts";
 import type { Cluster } from "./cluster_config.ts";
 import { newUpstreamCounts } from "./counts.ts";
-import type { EdgeStats } from "./telemetry.ts";
+import type { EdgeStats } from "./telemetry/telemetry.ts";
 import type { ClientTls } from "./tls/compile_client.ts";
 
 /** Who a workload is, for telemetry and policy. Fields are "unknown" when xDS does not say. */

@@ -34,7 +34,7 @@ import { compileLocalReply } from "./local_reply.ts";
 import type { LogSinks } from "./log/sinks.ts";
 import type { HostRules } from "./request.ts";
 import type { EscapedSlashes } from "./routing/path.ts";
-import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry_options.ts";
+import { compileTelemetry, statsFilterName, type TelemetryOptions } from "./telemetry/options.ts";
 import type { SecretStore } from "./tls/secrets.ts";
 import { compileTracing } from "./tracing/compile.ts";
 import type { SpanExporters } from "./tracing/span_exporter.ts";

@@ -9,8 +9,8 @@ import {
   unknownWorkload,
   type WorkloadIdentity,
 } from "./cluster.ts";
-import type { SeriesRegistry } from "./series.ts";
-import { type EdgeLabels, EdgeStats } from "./telemetry.ts";
+import type { SeriesRegistry } from "./telemetry/series.ts";
+import { type EdgeLabels, EdgeStats } from "./telemetry/telemetry.ts";
 
 /** Peers told apart per inbound chain; more share one "unknown". */
 const peersMax = 1000;

@@ -13,7 +13,7 @@ import { type Dispatch, dispatch, type LocalWorkload } from "./dispatch.ts";
 import { type Sockets, socketKey, type WantedSocket } from "./sockets.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
-import { standardTelemetry } from "./telemetry_options.ts";
+import { standardTelemetry } from "./telemetry/options.ts";
 import { XdsNode, type XdsNodeDeps } from "./xds_node.ts";
 
 /** A connection of a pod that is not known yet is held this long; it normally takes a few milliseconds. */

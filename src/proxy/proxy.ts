@@ -12,9 +12,9 @@ import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
 import { LogFiles, type LogSinks } from "./log/sinks.ts";
 import { boundSockets, NodeProxy } from "./node_proxy.ts";
-import { SeriesRegistry } from "./series.ts";
 import { Sockets, type WantedSocket } from "./sockets.ts";
 import { Sweeper } from "./sweep.ts";
+import { SeriesRegistry } from "./telemetry/series.ts";
 import type { AdminSettings, ProxyOptions, RunningProxy } from "./types.ts";
 import { XdsNode } from "./xds_node.ts";
 

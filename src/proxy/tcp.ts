@@ -10,7 +10,7 @@ import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts"
 import { joinSockets } from "./join.ts";
 import { originalDestination } from "./original_dst.ts";
 import { plainInfo, type StreamInfo } from "./stream_info.ts";
-import type { EdgeStats } from "./telemetry.ts";
+import type { EdgeStats } from "./telemetry/telemetry.ts";
 import { countConnection, uncountConnection } from "./upstream.ts";
 
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */

@@ -3,8 +3,8 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { create, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
-import { Metrics } from "../kernel/metrics.ts";
-import { parseWorkload, unknownWorkload } from "./cluster.ts";
+import { Metrics } from "../../kernel/metrics.ts";
+import { parseWorkload, unknownWorkload } from "../cluster.ts";
 import {
   cluster,
   type FixtureProxy,
@@ -15,10 +15,10 @@ import {
   routes,
   startFixture,
   toCluster,
-} from "./fixture.ts";
+} from "../fixture.ts";
+import { compileTelemetry, standardTelemetry } from "./options.ts";
 import { labelSetsMax, SeriesRegistry, seriesIdleMaxMs } from "./series.ts";
 import { EdgeStats } from "./telemetry.ts";
-import { compileTelemetry, standardTelemetry } from "./telemetry_options.ts";
 
 const pluginConfig = (value: JsonObject): Any => {
   const struct = create(TypedStructSchema, { typeUrl: "type.googleapis.com/stats.PluginConfig", value });

@@ -1,9 +1,9 @@
 // Istio's standard metrics. The series of one (source, destination) pair are looked up once per response code and then incremented directly.
 
-import { keepExemplar, observe } from "../kernel/metrics.ts";
-import type { ServiceIdentity, WorkloadIdentity } from "./cluster.ts";
+import { keepExemplar, observe } from "../../kernel/metrics.ts";
+import type { ServiceIdentity, WorkloadIdentity } from "../cluster.ts";
+import type { TelemetryOptions } from "./options.ts";
 import type { RequestSeries, SeriesRegistry, SeriesUser, TcpSeries } from "./series.ts";
-import type { TelemetryOptions } from "./telemetry_options.ts";
 
 /** Different (flags, code) pairs kept per edge; more share one series. */
 const flaggedSeriesMax = 64;

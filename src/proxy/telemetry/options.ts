@@ -4,8 +4,8 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { TypedStructSchema as UdpaTypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
 import { TypedStructSchema } from "#gen/xds/xds/type/v3/typed_struct_pb.js";
-import { MeshbedError } from "../kernel/errors.ts";
-import { unpack } from "./compile/any.ts";
+import { MeshbedError } from "../../kernel/errors.ts";
+import { unpack } from "../compile/any.ts";
 
 export const statsFilterName = "istio.stats";
 

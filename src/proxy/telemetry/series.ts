@@ -1,8 +1,8 @@
 // The series of Istio's standard metrics, shared by everything that counts under the same labels; bounded, and dropped when idle.
 
-import { type Counter, type Histogram, type Labels, type Metrics, newHistogram } from "../kernel/metrics.ts";
-import type { Swept } from "./sweep.ts";
-import type { MetricName, TelemetryOptions } from "./telemetry_options.ts";
+import { type Counter, type Histogram, type Labels, type Metrics, newHistogram } from "../../kernel/metrics.ts";
+import type { Swept } from "../sweep.ts";
+import type { MetricName, TelemetryOptions } from "./options.ts";
 
 /** Label sets of requests, and of connections; more are counted together under the label overflow="true". */
 export const labelSetsMax = 4_000;
