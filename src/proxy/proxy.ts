@@ -5,7 +5,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { socketErrors } from "../wire/socket.ts";
 import { type ListenerFacts, listenerFacts } from "./admin/listeners.ts";
 import type { AdminView } from "./admin/pages.ts";
-import { startAdmin } from "./admin.ts";
+import { startAdmin } from "./admin/server.ts";
 import type { ConnectionInfo, Runtime } from "./chain.ts";
 import { systemResolve } from "./clusters/dns.ts";
 import { Drain } from "./drain.ts";

@@ -1,6 +1,6 @@
 // The proxy's admin server, as Envoy's: finds the page and the workload, refuses what is not allowed. Pages are in admin/pages.ts.
 
-import { type AdminView, type Ask, BadRequest, helpText, type Page, pages, text } from "./admin/pages.ts";
+import { type AdminView, type Ask, BadRequest, helpText, type Page, pages, text } from "./pages.ts";
 
 export interface Admin {
   readonly port: number;

@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { BootstrapSchema } from "#gen/xds/envoy/config/bootstrap/v3/bootstrap_pb.js";
-import { createSelfSigned } from "../identity/authority.ts";
-import { realClock } from "../kernel/clock.ts";
-import type { LogLevel } from "../kernel/log.ts";
+import { createSelfSigned } from "../../identity/authority.ts";
+import { realClock } from "../../kernel/clock.ts";
+import type { LogLevel } from "../../kernel/log.ts";
 import {
   assignment,
   type Configuration,
@@ -22,7 +22,7 @@ import {
   toCluster,
   until,
   workload,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const port = freePort();
 const tlsPort = freePort();
