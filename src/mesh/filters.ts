@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { type Filter, FilterSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { RouterSchema } from "#gen/xds/envoy/extensions/filters/http/router/v3/router_pb.js";
 import {
@@ -18,6 +19,8 @@ import { adsSource, durationOf, pack } from "./envoy.ts";
 const httpFilters: readonly { name: string; configType: { case: "typedConfig"; value: Any } }[] = [
   // A fault is injected before anything else can answer.
   { name: "envoy.filters.http.fault", configType: { case: "typedConfig", value: pack(HTTPFaultSchema, {}) } },
+  // Answers preflights, so it comes before what would send them on.
+  { name: "envoy.filters.http.cors", configType: { case: "typedConfig", value: pack(CorsSchema, {}) } },
   // Always last: sends the request on.
   { name: "envoy.filters.http.router", configType: { case: "typedConfig", value: pack(RouterSchema, {}) } },
 ];

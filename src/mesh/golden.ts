@@ -4,12 +4,17 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRegistry, type DescMessage, type Message, toJson } from "@bufbuild/protobuf";
 import { parseAllDocuments, stringify } from "yaml";
+import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { RouterSchema } from "#gen/xds/envoy/extensions/filters/http/router/v3/router_pb.js";
 import { HttpConnectionManagerSchema } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { PreviousHostsPredicateSchema } from "#gen/xds/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
-import { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
+import {
+  DownstreamTlsContextSchema,
+  UpstreamTlsContextSchema,
+} from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import type { KubeObject } from "../api/object.ts";
 import { schemaOf } from "../xds/protocol.ts";
@@ -25,6 +30,9 @@ const outputSuffix = ".xds.yaml";
 
 /** Types in the `Any` fields we emit. */
 const extensions = createRegistry(
+  CorsSchema,
+  CorsPolicySchema,
+  UpstreamTlsContextSchema,
   HTTPFaultSchema,
   RouterSchema,
   HttpConnectionManagerSchema,

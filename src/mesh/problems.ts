@@ -6,6 +6,7 @@ import type { DestinationRule, Gateway, VirtualService } from "../api/types.ts";
 import { serversOf } from "./gateway-servers.ts";
 import { credentialNames } from "./translate-gateways.ts";
 import { selects } from "./translate-listeners.ts";
+import { grpcCodeOf } from "./translate-routes.ts";
 import { credentialSecret } from "./translate-secrets.ts";
 import type { HttpRule, Model, Problem, ServiceModel, TrafficPolicy } from "./types.ts";
 
@@ -55,14 +56,9 @@ function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
   const delay = rule.fault?.delay as Record<string, unknown> | undefined;
   const abort = rule.fault?.abort as Record<string, unknown> | undefined;
   if (delay?.["exponentialDelay"] !== undefined) report(`${path}.fault.delay.exponentialDelay`, "no delay is injected");
-  if (delay?.["percent"] !== undefined && delay["percentage"] === undefined)
-    report(`${path}.fault.delay.percent`, "is ignored; use percentage.value");
-  for (const field of ["grpcStatus", "http2Error"])
-    if (abort?.[field] !== undefined)
-      report(`${path}.fault.abort.${field}`, "no fault is injected; only httpStatus is");
-  if (rule.corsPolicy !== undefined) report(`${path}.corsPolicy`, "is not carried out: requests go to the service");
-  if (rule.mirror !== undefined || rule.mirrors !== undefined)
-    report(`${path}.mirror`, "requests are not mirrored yet");
+  if (abort?.["http2Error"] !== undefined) report(`${path}.fault.abort.http2Error`, "no fault is injected");
+  if (abort?.["grpcStatus"] !== undefined && grpcCodeOf(String(abort["grpcStatus"])) === undefined)
+    report(`${path}.fault.abort.grpcStatus`, `"${abort["grpcStatus"]}" is no gRPC status: no fault is injected`);
   if (rule.retries?.retryRemoteLocalities)
     report(`${path}.retries.retryRemoteLocalities`, "retries know no localities");
   const routes = rule.route ?? [];

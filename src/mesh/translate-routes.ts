@@ -19,6 +19,7 @@ import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack, percentOf } from "./envoy.ts";
 import { resolveHost } from "./hosts.ts";
 import { blackHoleName, outboundName } from "./translate-clusters.ts";
+import { corsOf } from "./translate-cors.ts";
 import { appliesTo, isCatchAll, type RouteContext, routeMatch } from "./translate-match.ts";
 import { defaultRetryPolicy, retryPolicyOf } from "./translate-retries.ts";
 import type { HttpDestination, HttpMatch, HttpRule, Model, RuleSet, StringMatch } from "./types.ts";
@@ -70,6 +71,8 @@ function routeOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, con
   const filters: Record<string, Any> = {};
   const fault = faultOf(rule);
   if (fault !== undefined) filters["envoy.filters.http.fault"] = fault;
+  const cors = corsOf(rule);
+  if (cors !== undefined) filters["envoy.filters.http.cors"] = cors;
   return create(RouteSchema, {
     name: [rule.name, match?.name].filter(Boolean).join("."),
     match: routeMatch(match),
@@ -107,21 +110,40 @@ function forwardOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, c
   const timeoutMs = rule.timeout === undefined ? 0 : (parseDurationMs(rule.timeout) ?? 0);
   const retryPolicy = retryPolicyOf(rule.retries);
   const authority = rule.rewrite?.authority || requestHost(rule.headers);
-  const mirrors = [
-    ...(rule.mirror ? [{ destination: rule.mirror, percentage: rule.mirrorPercentage }] : []),
-    ...(rule.mirrors ?? []),
-  ];
+  const mirrors = mirrorsOf(rule);
   return create(RouteActionSchema, {
     clusterSpecifier: clusterSpecifier(model, destinations, context),
     timeout: durationOf(timeoutMs),
     ...(retryPolicy && { retryPolicy }),
     ...pathRewrite(rule.rewrite, match),
     ...(authority && { hostRewriteSpecifier: { case: "hostRewriteLiteral", value: authority } as const }),
-    requestMirrorPolicies: mirrors.map(({ destination, percentage }) => ({
+    requestMirrorPolicies: mirrors.map(({ destination, percent }) => ({
       cluster: clusterOf(model, destination, context),
-      runtimeFraction: { defaultValue: percentOf(percentage?.value ?? 100) },
+      runtimeFraction: { defaultValue: percentOf(percent) },
     })),
   });
+}
+
+interface Mirror {
+  destination: HttpDestination["destination"];
+  percent: number;
+}
+
+/** All requests unless a percentage is given; none at all for 0 (Istio: MirrorPercent). */
+function mirrorsOf(rule: HttpRule): Mirror[] {
+  const {
+    mirror,
+    mirrors = [],
+    mirrorPercentage,
+    mirrorPercent,
+  } = rule as Pick<HttpRule, "mirror" | "mirrors" | "mirrorPercentage"> & { mirrorPercent?: number };
+  const all: Mirror[] = mirrors.map(({ destination, percentage }) => ({
+    destination,
+    percent: percentage === undefined ? 100 : (percentage.value ?? 0),
+  }));
+  const percent = mirrorPercentage === undefined ? (mirrorPercent ?? 100) : (mirrorPercentage.value ?? 0);
+  if (mirror !== undefined) all.unshift({ destination: mirror, percent });
+  return all.filter((one) => one.percent > 0);
 }
 
 function clusterSpecifier(
@@ -230,28 +252,51 @@ function redirectOf(redirect: NonNullable<HttpRule["redirect"]>, context: RouteC
   };
 }
 
+interface FaultRule {
+  fixedDelay?: string;
+  httpStatus?: number;
+  grpcStatus?: string;
+  percentage?: { value?: number };
+  /** Deprecated: a whole number. */
+  percent?: number;
+}
+
 /** An omitted percentage injects nothing. */
+const faultPercent = (fault: FaultRule | undefined): number =>
+  fault?.percentage === undefined ? (fault?.percent ?? 0) : (fault.percentage.value ?? 0);
+
 function faultOf(rule: HttpRule): Any | undefined {
-  const delay = rule.fault?.delay as { fixedDelay?: string; percentage?: { value?: number } } | undefined;
-  const abort = rule.fault?.abort as
-    | { httpStatus?: number; grpcStatus?: string; percentage?: { value?: number } }
-    | undefined;
+  const { delay, abort } = (rule.fault ?? {}) as { delay?: FaultRule; abort?: FaultRule };
   const delayMs = delay?.fixedDelay === undefined ? undefined : parseDurationMs(delay.fixedDelay);
-  const hasDelay = delayMs !== undefined && (delay?.percentage?.value ?? 0) > 0;
-  const hasAbort = abort?.httpStatus !== undefined && (abort.percentage?.value ?? 0) > 0;
-  if (!hasDelay && !hasAbort) return undefined;
+  const hasDelay = delayMs !== undefined && faultPercent(delay) > 0;
+  const error = abort && faultPercent(abort) > 0 ? abortOf(abort) : undefined;
+  if (!hasDelay && error === undefined) return undefined;
   return pack(HTTPFaultSchema, {
     ...(hasDelay && {
       delay: {
         faultDelaySecifier: { case: "fixedDelay", value: durationOf(delayMs) },
-        percentage: percentOf(delay!.percentage!.value!),
+        percentage: percentOf(faultPercent(delay)),
       },
     }),
-    ...(hasAbort && {
-      abort: {
-        errorType: { case: "httpStatus", value: abort.httpStatus! },
-        percentage: percentOf(abort.percentage!.value!),
-      },
-    }),
+    ...(error && { abort: { errorType: error, percentage: percentOf(faultPercent(abort)) } }),
   });
+}
+
+function abortOf({ httpStatus, grpcStatus }: FaultRule) {
+  if (httpStatus !== undefined) return { case: "httpStatus", value: httpStatus } as const;
+  const code = grpcCodeOf(grpcStatus ?? "");
+  return code === undefined ? undefined : ({ case: "grpcStatus", value: code } as const);
+}
+
+/** Names of google.rpc.Code in the order of their numbers. */
+const grpcCodes = [
+  ...["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"],
+  ...["PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"],
+  ...["UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"],
+];
+
+/** Undefined: no such status. */
+export function grpcCodeOf(name: string): number | undefined {
+  const code = grpcCodes.indexOf(name);
+  return code < 0 ? undefined : code;
 }
