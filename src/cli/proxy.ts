@@ -2,8 +2,8 @@
 
 import { loadConfig, type Standalone, startStandalone } from "../cluster/standalone.ts";
 import { MeshbedError } from "../kernel/errors.ts";
-import type { Level } from "../kernel/log.ts";
 import type { StaticConfig } from "../proxy/bootstrap/bootstrap.ts";
+import { envoyLevels } from "../proxy/log/levels.ts";
 import { paint, printError, table } from "./terminal.ts";
 
 export interface ProxyOptions {
@@ -15,17 +15,6 @@ export interface ProxyOptions {
 }
 
 const drainMaxS = 3600;
-
-/** Envoy's names for our levels. */
-const levels: Record<string, Level> = {
-  trace: "debug",
-  debug: "debug",
-  info: "info",
-  warning: "warn",
-  warn: "warn",
-  error: "error",
-  critical: "error",
-};
 
 const say = (line = ""): void => console.error(line);
 const notice = (line: string): void => say(`${paint.yellow("note:")} ${line}`);
@@ -39,7 +28,7 @@ export async function proxy(options: ProxyOptions): Promise<void> {
     return;
   }
   const { promise: ended, resolve: end } = Promise.withResolvers<"drain" | "stop">();
-  const running = await startStandalone(options.config, config, { level: levels[options.logLevel]! }, () =>
+  const running = await startStandalone(options.config, config, { level: envoyLevels[options.logLevel]! }, () =>
     end("stop"),
   );
   // Before it is said that the proxy serves: a signal without a handler would end it.

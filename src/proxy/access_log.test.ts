@@ -17,6 +17,7 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  inline,
   keyPair,
   listener,
   pack,
@@ -51,10 +52,9 @@ afterAll(async () => {
 type LogInit = MessageInitShape<typeof AccessLogSchema>;
 let files = 0;
 const newPath = (): string => join(folder, `${++files}.log`);
-const inline = (text: string) =>
-  ({ case: "textFormatSource", value: { specifier: { case: "inlineString", value: text } } }) as const;
+const format = (text: string) => ({ case: "textFormatSource", value: inline(text) }) as const;
 const textLog = (path: string, text: string, filter?: LogInit["filter"]): LogInit => {
-  const value = create(SubstitutionFormatStringSchema, { format: inline(text) });
+  const value = create(SubstitutionFormatStringSchema, { format: format(text) });
   const config = pack(FileAccessLogSchema, { path, accessLogFormat: { case: "logFormat", value } });
   return { name: "file", configType: { case: "typedConfig", value: config }, ...(filter && { filter }) };
 };
@@ -186,7 +186,7 @@ describe("HTTP", () => {
             },
           },
         ],
-        bodyFormat: { format: inline("<%LOCAL_REPLY_BODY%>"), contentType: "text/html" },
+        bodyFormat: { format: format("<%LOCAL_REPLY_BODY%>"), contentType: "text/html" },
       },
     });
     const mapped = await fetch(`http://127.0.0.1:${port}/lost`);

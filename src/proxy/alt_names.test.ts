@@ -7,7 +7,7 @@ import {
   TlsParameters_TlsProtocol as Version,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { altNamesOf, dnsNameFits, spiffeIdOf } from "./alt_names.ts";
-import { inline } from "./tls/fixture.ts";
+import { inline } from "./fixture.ts";
 import { compileTlsParams } from "./tls/params.ts";
 import { compileValidation } from "./validation.ts";
 

@@ -11,6 +11,7 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  inline,
   listener,
   milliseconds,
   prefix,
@@ -19,7 +20,7 @@ import {
   startFixture,
   toCluster,
 } from "./fixture.ts";
-import { hourMs, inline, serverTlsOf, type TestAuthority, testAuthority, tlsCertificate } from "./tls/fixture.ts";
+import { hourMs, serverTlsOf, type TestAuthority, testAuthority, tlsCertificate } from "./tls/fixture.ts";
 
 const ports = { plain: freePort(), tls: freePort(), mutual: freePort(), balanced: freePort() };
 const upload = Buffer.alloc(1_500_000, "0123456789abcdef");

@@ -104,6 +104,8 @@ export function assignment(
 type RouteInit = MessageInitShape<typeof RouteSchema>;
 
 export const prefix = (value: string) => ({ pathSpecifier: { case: "prefix", value } }) as const;
+/** A StringMatcher. */
+export const exact = (value: string) => ({ matchPattern: { case: "exact", value } }) as const;
 export const toCluster = (name: string) =>
   ({ case: "route", value: { clusterSpecifier: { case: "cluster", value: name } } }) as const;
 
@@ -161,7 +163,8 @@ export function serverTls(certificate: string, roots?: string): NonNullable<Chai
   return { name: "tls", configType: { case: "typedConfig", value } };
 }
 
-const inline = (text: string) => ({ specifier: { case: "inlineString", value: text } }) as const;
+/** A DataSource. */
+export const inline = (text: string) => ({ specifier: { case: "inlineString", value: text } }) as const;
 export const keyPair = (name: string, pair: { certPem: string; keyPem: string }): Secret =>
   create(SecretSchema, {
     name,
@@ -288,6 +291,12 @@ export async function raw(
   socket.terminate();
   return answer;
 }
+
+/** Heads of requests for `raw`, and the status codes of what came back. */
+export const getRequest = (...lines: string[]): string =>
+  `${["GET / HTTP/1.1", "host: a", ...lines].join("\r\n")}\r\n\r\n`;
+export const statusesOf = (text: string): number[] =>
+  [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status));
 
 /** Polls until `condition` holds; throws after `timeoutMs` with what it waited for. */
 export async function until(what: string, condition: () => boolean, timeoutMs = 3_000): Promise<void> {

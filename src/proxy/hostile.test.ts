@@ -4,6 +4,7 @@ import {
   cluster,
   type FixtureProxy,
   freePort,
+  getRequest,
   httpChain,
   listener,
   prefix,
@@ -39,31 +40,29 @@ afterAll(async () => {
   await app.stop(true);
 });
 
-const head = (...lines: string[]): string => `${["GET / HTTP/1.1", "host: a", ...lines].join("\r\n")}\r\n\r\n`;
-
 const refused: [string, string, number][] = [
-  ["both length and chunked", head("content-length: 5", "transfer-encoding: chunked").concat("0\r\n\r\n"), 400],
-  ["two lengths", head("content-length: 1", "content-length: 2"), 400],
-  ["two equal lengths", head("content-length: 1", "content-length: 1"), 400],
-  ["a list as length", head("content-length: 1, 1"), 400],
-  ["a signed length", head("content-length: +1"), 400],
-  ["a hexadecimal length", head("content-length: 0x10"), 400],
-  ["a tab behind a length", head("content-length: 1\t"), 400],
-  ["a tab before a length", head("content-length:\t1"), 400],
-  ["a tab behind chunked", head("transfer-encoding: chunked\t"), 400],
-  ["an overflowing length", head("content-length: 99999999999999999999"), 400],
-  ["chunked twice", head("transfer-encoding: chunked", "transfer-encoding: chunked"), 400],
-  ["an unknown coding", head("transfer-encoding: gzip, chunked"), 501],
-  ["a coding in disguise", head("transfer-encoding: xchunked"), 501],
+  ["both length and chunked", getRequest("content-length: 5", "transfer-encoding: chunked").concat("0\r\n\r\n"), 400],
+  ["two lengths", getRequest("content-length: 1", "content-length: 2"), 400],
+  ["two equal lengths", getRequest("content-length: 1", "content-length: 1"), 400],
+  ["a list as length", getRequest("content-length: 1, 1"), 400],
+  ["a signed length", getRequest("content-length: +1"), 400],
+  ["a hexadecimal length", getRequest("content-length: 0x10"), 400],
+  ["a tab behind a length", getRequest("content-length: 1\t"), 400],
+  ["a tab before a length", getRequest("content-length:\t1"), 400],
+  ["a tab behind chunked", getRequest("transfer-encoding: chunked\t"), 400],
+  ["an overflowing length", getRequest("content-length: 99999999999999999999"), 400],
+  ["chunked twice", getRequest("transfer-encoding: chunked", "transfer-encoding: chunked"), 400],
+  ["an unknown coding", getRequest("transfer-encoding: gzip, chunked"), 501],
+  ["a coding in disguise", getRequest("transfer-encoding: xchunked"), 501],
   ["chunked in HTTP/1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400],
-  ["a space before the colon", head("content-length : 5"), 400],
-  ["a folded line", head("x: a", " folded"), 400],
-  ["a NUL in a value", head("x: a\0b"), 400],
+  ["a space before the colon", getRequest("content-length : 5"), 400],
+  ["a folded line", getRequest("x: a", " folded"), 400],
+  ["a NUL in a value", getRequest("x: a\0b"), 400],
   ["a NUL in the target", "GET /\0 HTTP/1.1\r\nhost: a\r\n\r\n", 400],
-  ["a bare CR in a value", head("x: a\rb"), 400],
+  ["a bare CR in a value", getRequest("x: a\rb"), 400],
   ["bare LF line ends", "GET / HTTP/1.1\nhost: a\n\n", 400],
   ["no host", "GET / HTTP/1.1\r\n\r\n", 400],
-  ["two hosts", head("host: b"), 400],
+  ["two hosts", getRequest("host: b"), 400],
   ["a host with a path", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", 400],
   ["a host with user information", "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n", 400],
   ["a fragment in the target", "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", 400],
@@ -74,15 +73,15 @@ const refused: [string, string, number][] = [
   ["CONNECT where it is not enabled", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 403],
   ["HTTP/2 without TLS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505],
   ["a TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400],
-  ["more than a hundred fields", head(...Array.from({ length: 101 }, (_, i) => `x-${i}: 1`)), 431],
-  ["a head of more than 60 KiB", head(`x: ${"y".repeat(70_000)}`), 431],
+  ["more than a hundred fields", getRequest(...Array.from({ length: 101 }, (_, i) => `x-${i}: 1`)), 431],
+  ["a head of more than 60 KiB", getRequest(`x: ${"y".repeat(70_000)}`), 431],
 ];
 
 describe("a request is refused and the connection closed for", () => {
   for (const [what, bytes, status] of refused)
     test(what, async () => {
       const before = requests;
-      const answer = await raw(port, [Buffer.from(bytes, "latin1"), head()]);
+      const answer = await raw(port, [Buffer.from(bytes, "latin1"), getRequest()]);
       expect(answer.text).toStartWith(`HTTP/1.1 ${status} `);
       expect(answer.text.toLowerCase()).toContain("connection: close");
       expect(answer.text.match(/HTTP\/1\.1 /g)?.length).toBe(1);
@@ -106,7 +105,7 @@ describe("a chunked body is refused for", () => {
   for (const [what, body] of bodies)
     test(what, async () => {
       const start = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-      const { text } = await raw(port, [start, body, head()]);
+      const { text } = await raw(port, [start, body, getRequest()]);
       expect(text).toStartWith("HTTP/1.1 400 ");
       expect(text.match(/HTTP\/1\.1 /g)?.length).toBe(1);
     });
@@ -120,6 +119,6 @@ test("equivalent spellings of a path become one before they are matched and forw
 });
 
 test("a field named in Connection is not passed on, but Host cannot be hidden so", async () => {
-  const { text } = await raw(port, head("x-hop: 1", "connection: close, x-hop, host"));
+  const { text } = await raw(port, getRequest("x-hop: 1", "connection: close, x-hop, host"));
   expect(text).toContain("reached");
 });

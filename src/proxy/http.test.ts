@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import {
   cluster,
+  exact,
   type FixtureProxy,
   freePort,
   httpChain,
@@ -127,17 +128,16 @@ describe("connections", () => {
 });
 
 describe("routing", () => {
-  const exact = (value: string) =>
-    ({ case: "stringMatch", value: { matchPattern: { case: "exact", value } } }) as const;
+  const equals = (value: string) => ({ case: "stringMatch", value: exact(value) }) as const;
 
   test("the first route whose prefix, header, method, query or expression matches wins", async () => {
     await serve([
       {
-        match: { ...prefix("/"), headers: [{ name: "x-user", headerMatchSpecifier: exact("tester") }] },
+        match: { ...prefix("/"), headers: [{ name: "x-user", headerMatchSpecifier: equals("tester") }] },
         action: toCluster("b"),
       },
       {
-        match: { ...prefix("/"), headers: [{ name: ":method", headerMatchSpecifier: exact("DELETE") }] },
+        match: { ...prefix("/"), headers: [{ name: ":method", headerMatchSpecifier: equals("DELETE") }] },
         action: toCluster("b"),
       },
       {

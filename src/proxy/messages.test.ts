@@ -7,6 +7,7 @@ import {
   cluster,
   type FixtureProxy,
   freePort,
+  getRequest,
   httpChain,
   listener,
   milliseconds,
@@ -14,6 +15,7 @@ import {
   raw,
   routes,
   startFixture,
+  statusesOf,
   toCluster,
 } from "./fixture.ts";
 
@@ -65,9 +67,7 @@ async function serve(manager: Manager = {}, list: Parameters<typeof routes>[1] =
   used.clear();
   speak = ok;
 }
-const request = (...lines: string[]): string => `${["GET / HTTP/1.1", "host: a", ...lines].join("\r\n")}\r\n\r\n`;
-const last = request("connection: close");
-const statuses = (text: string): string[] => [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status!);
+const last = getRequest("connection: close");
 
 describe("an answer is 502, and its connection not used again, for", () => {
   const malformed: [string, string][] = [
@@ -96,9 +96,9 @@ describe("an answer is 502, and its connection not used again, for", () => {
     test(what, async () => {
       speak = say(answer);
       const { text } = await raw(port, last);
-      expect(statuses(text)).toEqual(["502"]);
+      expect(statusesOf(text)).toEqual([502]);
       speak = ok;
-      expect(statuses((await raw(port, last)).text)).toEqual(["200"]);
+      expect(statusesOf((await raw(port, last)).text)).toEqual([200]);
       expect(used.size).toBe(2);
     });
 });
@@ -114,9 +114,9 @@ describe("an answer's end", () => {
     ];
     for (const [method, answer] of bodiless) {
       speak = say(answer);
-      const first = request().replace("GET", method);
+      const first = getRequest().replace("GET", method);
       const { text, closed } = await raw(port, [first, first, last.replace("GET", method)]);
-      expect({ answer, closed, count: statuses(text).length }).toEqual({ answer, closed: true, count: 3 });
+      expect({ answer, closed, count: statusesOf(text).length }).toEqual({ answer, closed: true, count: 3 });
       expect({ answer, body: text.includes("abc"), chunked: /transfer-encoding/i.test(text) }).toEqual({
         answer,
         body: false,
@@ -133,8 +133,8 @@ describe("an answer's end", () => {
 
   test("more than was announced ends the connection, and is passed to nobody", async () => {
     speak = say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison");
-    const { text } = await raw(port, [request(), last]);
-    expect(statuses(text)).toEqual(["200", "200"]);
+    const { text } = await raw(port, [getRequest(), last]);
+    expect(statusesOf(text)).toEqual([200, 200]);
     expect(text).not.toContain("poison");
     expect(used.size).toBe(2);
   });
@@ -154,13 +154,13 @@ describe("an answer's end", () => {
 
   test("an early answer ends the upload; the next request has a connection of its own", async () => {
     speak = say("HTTP/1.1 401 No\r\ncontent-length: 2\r\n\r\nno");
-    const head = request("content-length: 100000").replace("GET", "POST");
+    const head = getRequest("content-length: 100000").replace("GET", "POST");
     const early = await raw(port, [head, "x".repeat(5_000)]);
-    expect(statuses(early.text)).toEqual(["401"]);
+    expect(statusesOf(early.text)).toEqual([401]);
     expect(early.text.toLowerCase()).toContain("connection: close");
     expect(early.closed).toBe(true);
     speak = ok;
-    expect(statuses((await raw(port, last)).text)).toEqual(["200"]);
+    expect(statusesOf((await raw(port, last)).text)).toEqual([200]);
     expect(used.size).toBe(2);
   });
 });
@@ -170,12 +170,12 @@ describe("HTTP/1.0", () => {
 
   test("keeps its connection only when it asks for it and the answer's length is known", async () => {
     const kept = await raw(port, [old("connection: keep-alive"), old()]);
-    expect(statuses(kept.text)).toEqual(["200", "200"]);
+    expect(statusesOf(kept.text)).toEqual([200, 200]);
     expect(kept.text.toLowerCase()).toContain("connection: keep-alive\r\n");
-    expect(statuses((await raw(port, [old(), old()])).text)).toEqual(["200"]);
+    expect(statusesOf((await raw(port, [old(), old()])).text)).toEqual([200]);
     speak = say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     const chunked = await raw(port, [old("connection: keep-alive"), old()]);
-    expect(statuses(chunked.text)).toEqual(["200"]);
+    expect(statusesOf(chunked.text)).toEqual([200]);
     expect(chunked.closed).toBe(true);
     expect(chunked.text).toEndWith("\r\n\r\nok");
     expect(chunked.text.toLowerCase()).not.toContain("chunked");
@@ -184,7 +184,7 @@ describe("HTTP/1.0", () => {
   test("is told so by answers of the proxy's own as well", async () => {
     await serve({}, []);
     const { text } = await raw(port, [old("connection: keep-alive"), old()]);
-    expect(statuses(text)).toEqual(["404", "404"]);
+    expect(statusesOf(text)).toEqual([404, 404]);
     expect(text.toLowerCase()).toContain("connection: keep-alive\r\n");
   });
 
@@ -192,12 +192,12 @@ describe("HTTP/1.0", () => {
     const { text } = await raw(port, `POST / HTTP/1.0\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\nhi`);
     expect(got).toStartWith("POST / HTTP/1.1\r\nhost: \r\n");
     expect(got.toLowerCase()).not.toContain("expect");
-    expect(statuses(text)).toEqual(["200"]);
+    expect(statusesOf(text)).toEqual([200]);
   });
 });
 
 describe("trailers", () => {
-  const upload = `${request("transfer-encoding: chunked", "trailer: x-sum", "te: trailers, gzip", "connection: close, te").replace("GET", "POST")}2\r\nhi\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\nHost: evil\r\n\r\n`;
+  const upload = `${getRequest("transfer-encoding: chunked", "trailer: x-sum", "te: trailers, gzip", "connection: close, te").replace("GET", "POST")}2\r\nhi\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\nHost: evil\r\n\r\n`;
   const answer =
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 8\r\nSet-Cookie: a=b\r\n\r\n";
 
@@ -236,7 +236,7 @@ describe("trailers", () => {
   test("longer than 8 KiB are refused", async () => {
     await serve({ httpProtocolOptions: { enableTrailers: true } });
     const { text } = await raw(port, upload.replace("X-Sum: 7", `X-Sum: ${"7".repeat(9_000)}`));
-    expect(statuses(text)).toEqual(["400"]);
+    expect(statusesOf(text)).toEqual([400]);
   });
 });
 
@@ -246,15 +246,15 @@ describe("interim answers", () => {
 
   test("stay here, unless the listener proxies them: then the first one goes through, without framing", async () => {
     speak = say(hints + hints + final);
-    expect(statuses((await raw(port, last)).text)).toEqual(["200"]);
+    expect(statusesOf((await raw(port, last)).text)).toEqual([200]);
     await serve({ proxy100Continue: true });
     speak = say(hints + hints + final);
     const { text } = await raw(port, last);
     expect(text).toStartWith("HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n");
-    expect(statuses((await raw(port, last.replace("HTTP/1.1", "HTTP/1.0"))).text)).toEqual(["200"]);
+    expect(statusesOf((await raw(port, last.replace("HTTP/1.1", "HTTP/1.0"))).text)).toEqual([200]);
   });
 
-  const upload = request("content-length: 2", "expect: 100-continue", "connection: close").replace("GET", "POST");
+  const upload = getRequest("content-length: 2", "expect: 100-continue", "connection: close").replace("GET", "POST");
 
   test("100-continue is the proxy's to say, and the server does not see the expectation", async () => {
     const { text } = await raw(port, [upload, "hi"]);
@@ -272,14 +272,14 @@ describe("interim answers", () => {
     expect(waiting.text).toBe("HTTP/1.1 100 Continue\r\n\r\n");
     expect(got.toLowerCase()).toContain("expect: 100-continue\r\n");
     const { text } = await raw(port, [upload, "hi"]);
-    expect(statuses(text)).toEqual(["100", "200"]);
+    expect(statusesOf(text)).toEqual([100, 200]);
     speak = say("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n");
     const refused = await raw(port, upload);
-    expect([statuses(refused.text), refused.closed]).toEqual([["417"], true]);
+    expect([statusesOf(refused.text), refused.closed]).toEqual([[417], true]);
   });
 
   test("another expectation is the server's to refuse", async () => {
-    await raw(port, request("expect: miracles", "connection: close"));
+    await raw(port, getRequest("expect: miracles", "connection: close"));
     expect(got.toLowerCase()).toContain("expect: miracles\r\n");
   });
 });
@@ -295,9 +295,9 @@ describe("targets and hosts", () => {
     for (const [line, want] of forms) {
       got = "";
       const { text } = await raw(port, last.replace("GET / HTTP/1.1", line));
-      expect({ line, statuses: statuses(text), got: got.slice(0, want.length) }).toEqual({
+      expect({ line, statuses: statusesOf(text), got: got.slice(0, want.length) }).toEqual({
         line,
-        statuses: ["200"],
+        statuses: [200],
         got: want,
       });
       expect(got.match(/^host:/gim)?.length).toBe(1);
@@ -308,9 +308,9 @@ describe("targets and hosts", () => {
       "GET ftp://b.test/ HTTP/1.1",
       "GET b.test HTTP/1.1",
     ])
-      expect({ line, statuses: statuses((await raw(port, last.replace("GET / HTTP/1.1", line))).text) }).toEqual({
+      expect({ line, statuses: statusesOf((await raw(port, last.replace("GET / HTTP/1.1", line))).text) }).toEqual({
         line,
-        statuses: ["400"],
+        statuses: [400],
       });
   });
 
@@ -325,11 +325,11 @@ describe("targets and hosts", () => {
     test(`escaped slashes are ${what}`, async () => {
       await serve({ pathWithEscapedSlashesAction });
       const { text } = await raw(port, last.replace("GET / ", "GET /a%2Fb%5C..?c=%2f "));
-      expect(statuses(text)).toEqual([String(status)]);
+      expect(statusesOf(text)).toEqual([status]);
       expect(got.split("\r\n", 1)[0]).toBe(line);
       if (status === 307) expect(text).toContain("\r\nlocation: /a/?c=%2f\r\n");
       // Nothing to do: nothing changes.
-      expect(statuses((await raw(port, last.replace("GET / ", "GET /plain?x=%2f "))).text)).toEqual(["200"]);
+      expect(statusesOf((await raw(port, last.replace("GET / ", "GET /plain?x=%2f "))).text)).toEqual([200]);
     });
 
   const hosts: [string, Manager, string, string][] = [
@@ -349,46 +349,46 @@ describe("targets and hosts", () => {
 
 describe("time limits", () => {
   const never = (): void => {};
-  const timed = async (send: string): Promise<{ statuses: string[]; ms: number; text: string }> => {
+  const timed = async (send: string): Promise<{ statuses: number[]; ms: number; text: string }> => {
     const startMs = realClock.monotonicMs();
     const { text } = await raw(port, [send], undefined, 3_000);
-    return { statuses: statuses(text), ms: realClock.monotonicMs() - startMs, text };
+    return { statuses: statusesOf(text), ms: realClock.monotonicMs() - startMs, text };
   };
   const route = (value: object): Parameters<typeof routes>[1] => [
     { match: prefix("/"), action: { case: "route", value: { ...toCluster("server").value, ...value } } },
   ];
-  const unfinished = request("content-length: 10").replace("GET", "POST");
+  const unfinished = getRequest("content-length: 10").replace("GET", "POST");
 
   test("the listener's and the route's idle timeout: 504 with the request complete, 408 before", async () => {
     await serve({ streamIdleTimeout: milliseconds(200) });
     speak = never;
     const [complete, incomplete] = await Promise.all([timed(last), timed(unfinished)]);
-    expect(complete.statuses).toEqual(["504"]);
+    expect(complete.statuses).toEqual([504]);
     expect(complete.ms).toBeGreaterThan(200);
     expect(complete.text).toEndWith("stream timeout");
-    expect(incomplete.statuses).toEqual(["408"]);
+    expect(incomplete.statuses).toEqual([408]);
     await serve({ streamIdleTimeout: milliseconds(60_000) }, route({ idleTimeout: milliseconds(200) }));
     speak = never;
-    expect((await timed(last)).statuses).toEqual(["504"]);
+    expect((await timed(last)).statuses).toEqual([504]);
     await serve({ streamIdleTimeout: milliseconds(200) }, route({ idleTimeout: milliseconds(0) }));
     speak = (socket) => void realClock.after(1_500, () => ok(socket));
-    expect((await timed(last)).statuses).toEqual(["200"]);
+    expect((await timed(last)).statuses).toEqual([200]);
   }, 10_000);
 
   test("the greatest duration of a stream, the route's before the listener's", async () => {
     await serve({ commonHttpProtocolOptions: { maxStreamDuration: milliseconds(150) } });
     speak = never;
     const got504 = await timed(last);
-    expect([got504.statuses, got504.text.endsWith("downstream duration timeout")]).toEqual([["504"], true]);
+    expect([got504.statuses, got504.text.endsWith("downstream duration timeout")]).toEqual([[504], true]);
     expect(got504.ms).toBeGreaterThan(145);
     expect(got504.ms).toBeLessThan(900);
-    expect((await timed(unfinished)).statuses).toEqual(["408"]);
+    expect((await timed(unfinished)).statuses).toEqual([408]);
     await serve(
       { commonHttpProtocolOptions: { maxStreamDuration: milliseconds(100) } },
       route({ maxStreamDuration: { maxStreamDuration: milliseconds(0) } }),
     );
     speak = (socket) => void realClock.after(250, () => ok(socket));
-    expect((await timed(last)).statuses).toEqual(["200"]);
+    expect((await timed(last)).statuses).toEqual([200]);
   });
 
   test("the time a whole request may take", async () => {
@@ -398,6 +398,6 @@ describe("time limits", () => {
     };
     const sent = [unfinished, "GET / HTTP/1.1\r\nhost:", last];
     // The answer may take longer.
-    expect((await Promise.all(sent.map(timed))).map((one) => one.statuses)).toEqual([["408"], ["408"], ["200"]]);
+    expect((await Promise.all(sent.map(timed))).map((one) => one.statuses)).toEqual([[408], [408], [200]]);
   }, 10_000);
 });

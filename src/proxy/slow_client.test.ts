@@ -12,6 +12,7 @@ import {
   raw,
   routes,
   startFixture,
+  statusesOf,
   toCluster,
 } from "./fixture.ts";
 import { BodyPace, bodyProgressBytesMin } from "./slow_client.ts";
@@ -77,7 +78,6 @@ async function start(manager: object): Promise<void> {
 }
 const get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const post = (length: number) => `POST / HTTP/1.1\r\nhost: a\r\ncontent-length: ${length}\r\n\r\n`;
-const statuses = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status));
 
 /** Sends `pieces` one by one, `pauseMs` apart, until the server closes; how long that took. */
 async function drip(
@@ -121,7 +121,7 @@ describe("a client that is too slow is closed", () => {
   test("with its head, whatever it sends meanwhile: 408", async () => {
     await start({ requestHeadersTimeout: milliseconds(500) });
     const { text, tookMs } = await drip(["GET / HTTP/1.1\r\n", ...many("x-a: b\r\n")], 50);
-    expect(statuses(text)).toEqual([408]);
+    expect(statusesOf(text)).toEqual([408]);
     expect(tookMs).toBeGreaterThan(400);
     expect(tookMs).toBeLessThan(2_000);
   });
@@ -138,16 +138,16 @@ describe("a client that is too slow is closed", () => {
         100,
       ),
     ]);
-    expect(statuses(hostile.text)).toEqual([408]);
+    expect(statusesOf(hostile.text)).toEqual([408]);
     expect(hostile.tookMs).toBeLessThan(2_500);
-    expect(statuses(slow.text)).toEqual([200]);
+    expect(statusesOf(slow.text)).toEqual([200]);
     expect(slow.text).toEndWith("y".repeat(500));
   });
 
   test("with the whole request, when that is bounded: 408", async () => {
     await start({ requestTimeout: milliseconds(700), useRemoteAddress: false });
     const { text, tookMs } = await drip([post(10_000), ...many("x".repeat(50))], 50);
-    expect(statuses(text)).toEqual([408]);
+    expect(statusesOf(text)).toEqual([408]);
     expect(tookMs).toBeLessThan(2_500);
   });
 
@@ -157,10 +157,10 @@ describe("a client that is too slow is closed", () => {
       commonHttpProtocolOptions: { idleTimeout: milliseconds(500) },
     });
     const { text, tookMs } = await drip([get], 10);
-    expect(statuses(text)).toEqual([200]);
+    expect(statusesOf(text)).toEqual([200]);
     expect(tookMs).toBeLessThan(2_000);
     const patient = await drip(["GET / HTTP/1.1\r\nhost: a\r\n", "\r\n"], 700);
-    expect(statuses(patient.text)).toEqual([200]);
+    expect(statusesOf(patient.text)).toEqual([200]);
   });
 });
 
@@ -168,18 +168,18 @@ describe("a connection has carried all it may", () => {
   test("after its longest life: idle it is closed, busy its next answer says so", async () => {
     await start({ commonHttpProtocolOptions: { maxConnectionDuration: milliseconds(600) } });
     const idle = await drip([get], 10);
-    expect(statuses(idle.text)).toEqual([200]);
+    expect(statusesOf(idle.text)).toEqual([200]);
     expect(idle.tookMs).toBeLessThan(2_000);
     const busy = await drip(Array<string>(40).fill(get), 100);
     expect(busy.text).toContain("connection: close");
-    expect(statuses(busy.text).every((status) => status === 200)).toBe(true);
+    expect(statusesOf(busy.text).every((status) => status === 200)).toBe(true);
     expect(busy.tookMs).toBeLessThan(2_500);
   });
 
   test("after its last request", async () => {
     await start({ commonHttpProtocolOptions: { maxRequestsPerConnection: 2 } });
     const { text, closed } = await raw(port, get + get + get);
-    expect([statuses(text), closed]).toEqual([[200, 200], true]);
+    expect([statusesOf(text), closed]).toEqual([[200, 200], true]);
     expect(text.split("connection: close").length - 1).toBe(1);
   });
 });
@@ -190,12 +190,12 @@ describe("a head is refused with 431", () => {
 
   test("with more fields than configured", async () => {
     await start({ commonHttpProtocolOptions: { maxHeadersCount: 10 } });
-    expect(statuses((await raw(port, withFields(10))).text)).toEqual([200]);
-    expect(statuses((await raw(port, withFields(11))).text)).toEqual([431]);
+    expect(statusesOf((await raw(port, withFields(10))).text)).toEqual([200]);
+    expect(statusesOf((await raw(port, withFields(11))).text)).toEqual([431]);
   });
   test("when it is longer than configured", async () => {
     await start({ maxRequestHeadersKb: 2 });
-    expect(statuses((await raw(port, withFields(10, 100))).text)).toEqual([200]);
-    expect(statuses((await raw(port, withFields(10, 300))).text)).toEqual([431]);
+    expect(statusesOf((await raw(port, withFields(10, 100))).text)).toEqual([200]);
+    expect(statusesOf((await raw(port, withFields(10, 300))).text)).toEqual([431]);
   });
 });

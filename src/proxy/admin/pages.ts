@@ -3,8 +3,8 @@
 import manifest from "../../../package.json" with { type: "json" };
 import type { Clock } from "../../kernel/clock.ts";
 import { messageOf } from "../../kernel/errors.ts";
-import type { Level } from "../../kernel/log.ts";
 import type { Metrics } from "../../kernel/metrics.ts";
+import { envoyLevels } from "../log/levels.ts";
 import { compileRe2 } from "../routing/match.ts";
 import type { AdminSettings } from "../types.ts";
 import type { XdsNode } from "../xds_node.ts";
@@ -211,23 +211,12 @@ function ready({ view }: Ask): Response {
 
 // ---- changes ----
 
-/** Envoy's level names, and ours. */
-const levels: Record<string, Level> = {
-  trace: "debug",
-  debug: "debug",
-  info: "info",
-  warning: "warn",
-  warn: "warn",
-  error: "error",
-  critical: "error",
-};
-
 function logging({ view, query }: Ask): Response {
   const { logLevel } = view.settings.standalone!;
   const wanted = query.get("level");
   if (wanted !== null) {
-    const level = levels[wanted];
-    if (level === undefined) throw new BadRequest(`level=${wanted}: one of ${Object.keys(levels).join(", ")}\n`);
+    const level = envoyLevels[wanted];
+    if (level === undefined) throw new BadRequest(`level=${wanted}: one of ${Object.keys(envoyLevels).join(", ")}\n`);
     logLevel.level = level;
   }
   return text(`active loggers:\n  meshbed: ${logLevel.level}\n`);

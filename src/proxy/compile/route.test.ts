@@ -11,11 +11,10 @@ import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_p
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { UriTemplateRewriteConfigSchema } from "#gen/xds/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import { seededRandom } from "../../kernel/random.ts";
-import { Head, scanRequestHead } from "../../wire/http1_head.ts";
-import type { ConnectionInfo } from "../chain.ts";
 import { ClusterSlot, unknownWorkload } from "../cluster.ts";
-import { pack } from "../fixture.ts";
-import { RequestView } from "../request.ts";
+import { exact, pack } from "../fixture.ts";
+import type { RequestView } from "../request.ts";
+import { requestOf } from "../request_fixture.ts";
 import { findRoute, findVirtualHost, pickTarget, type Route, type RouteTable } from "../route.ts";
 import { compileRoutes } from "./route.ts";
 
@@ -35,31 +34,6 @@ function tableOf(routes: RouteInit[], more: ConfigurationInit = {}): RouteTable 
   return compileRoutes(message, { slot, known: (name) => slots.get(name), random: seededRandom(7) });
 }
 
-const connection: ConnectionInfo = {
-  remoteAddress: "10.0.0.1",
-  remotePort: 1,
-  localAddress: "10.0.0.2",
-  localPort: 80,
-  secure: false,
-  serverName: "",
-  peer: { identity: unknownWorkload, authenticated: false },
-};
-
-function requestOf(
-  target: string,
-  fields: Record<string, string> = {},
-  more: Partial<ConnectionInfo> = {},
-): RequestView {
-  const { method = "GET", host = "shop.test:8080", ...others } = fields;
-  const lines = Object.entries(others).map(([name, value]) => `${name}: ${value}\r\n`);
-  const bytes = Buffer.from(`${method} ${target} HTTP/1.1\r\nhost: ${host}\r\n${lines.join("")}\r\n`, "latin1");
-  const head = new Head();
-  expect(scanRequestHead(head, bytes, 0, bytes.length)).toBe(bytes.length);
-  const request = new RequestView();
-  request.reset({ ...connection, ...more });
-  expect(request.read(head, more.secure ? "https" : "http")).toBe(true);
-  return request;
-}
 const routeOf = (table: RouteTable, request: RequestView): Route | undefined =>
   findRoute(findVirtualHost(table, request.host)!, request);
 
@@ -68,7 +42,6 @@ const to = (cluster: string, more: object = {}): RouteInit["action"] => ({
   value: { clusterSpecifier: { case: "cluster", value: cluster }, ...more } as ActionInit,
 });
 const prefix = { pathSpecifier: { case: "prefix", value: "/" } } as const;
-const exact = (value: string) => ({ matchPattern: { case: "exact", value } }) as const;
 const text = (value: object, name = "x-a") =>
   ({ headers: [{ name, headerMatchSpecifier: { case: "stringMatch", value } }] }) as MatchInit;
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
-import { pack, prefix, toCluster } from "../fixture.ts";
+import { exact, pack, prefix, toCluster } from "../fixture.ts";
 import type { RequestView } from "../request.ts";
 import { compileCors, isPreflight, preflightAnswer } from "./cors.ts";
 import { FilterFixture, httpFilter } from "./fixture.ts";
@@ -12,7 +12,6 @@ type Policy = MessageInitShape<typeof CorsPolicySchema>;
 
 const compiled = (policy: Policy, outer?: Policy) =>
   compileCors(create(CorsPolicySchema, policy), outer && compileCors(create(CorsPolicySchema, outer), undefined));
-const exact = (value: string) => ({ matchPattern: { case: "exact", value } }) as const;
 
 function preflight(fields: Record<string, string> = {}): RequestView {
   const all: Record<string, string> = {

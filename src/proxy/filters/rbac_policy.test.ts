@@ -6,7 +6,7 @@ import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/mat
 import { holderNames } from "../alt_names.ts";
 import type { ConnectionInfo } from "../chain.ts";
 import { unknownWorkload } from "../cluster.ts";
-import { pack } from "../fixture.ts";
+import { exact, pack } from "../fixture.ts";
 import type { RequestView } from "../request.ts";
 import { compilePolicies, decide, type Subject } from "./rbac_policy.ts";
 
@@ -15,7 +15,6 @@ type PolicyInit = NonNullable<Init["policies"]>[string];
 type Permission = NonNullable<PolicyInit["permissions"]>[number];
 type Principal = NonNullable<PolicyInit["principals"]>[number];
 
-const exact = (value: string) => ({ matchPattern: { case: "exact", value } }) as const;
 const prefixed = (value: string) => ({ matchPattern: { case: "prefix", value } }) as const;
 const cidr = (addressPrefix: string, prefixLen: number) => ({ addressPrefix, prefixLen });
 const anyone: Principal = { identifier: { case: "any", value: true } };

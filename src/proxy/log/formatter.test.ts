@@ -1,10 +1,9 @@
 // Format strings: every operator against one described request, and what may not get through.
 import { describe, expect, test } from "bun:test";
 import type { JsonObject } from "@bufbuild/protobuf";
-import { Head, scanRequestHead } from "../../wire/http1_head.ts";
 import { newEdits } from "../../wire/http1_write.ts";
 import { parseWorkload } from "../cluster.ts";
-import { RequestView } from "../request.ts";
+import { requestOf } from "../request_fixture.ts";
 import { noNeeds, type StreamInfo } from "../stream_info.ts";
 import { compileBodyText, compileHeaderValue, compileJson, compileLogText, envoyFormat } from "./formatter.ts";
 
@@ -17,12 +16,7 @@ const istioFormat =
   "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
 function infoOf(fields: Record<string, string> = {}, more: Partial<StreamInfo> = {}): StreamInfo {
-  const lines = Object.entries({ host: "shop.test", ...fields }).map(([name, value]) => `${name}: ${value}\r\n`);
-  const bytes = Buffer.from(`GET /list?page=2&q=a%20b HTTP/1.1\r\n${lines.join("")}\r\n`, "latin1");
-  const head = new Head();
-  if (scanRequestHead(head, bytes, 0, bytes.length) <= 0) throw new Error("bad test request");
-  const request = new RequestView();
-  request.read(head, "http");
+  const request = requestOf("/list?page=2&q=a%20b", { host: "shop.test", ...fields });
   const requestEdits = newEdits();
   requestEdits.added = "x-request-id: 7d2c\r\nx-envoy-original-path: /old?page=2\r\n";
   return {

@@ -3,22 +3,19 @@ import { describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RouteAction_HashPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { seededRandom } from "../../kernel/random.ts";
-import { Head, scanRequestHead } from "../../wire/http1_head.ts";
 import { hashOf } from "../balancing/consistent.ts";
 import type { ConnectionInfo } from "../chain.ts";
-import { RequestView } from "../request.ts";
+import { requestOf } from "../request_fixture.ts";
 import { compileHashPolicy } from "./hash_policy.ts";
 
 type Init = MessageInitShape<typeof RouteAction_HashPolicySchema>;
 const compile = (...policies: Init[]) =>
   compileHashPolicy(policies.map((init) => create(RouteAction_HashPolicySchema, init)));
 
-function hashFor(policies: Init[], lines: string[] = [], path = "/") {
-  const bytes = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: a\r\n${lines.map((line) => `${line}\r\n`).join("")}\r\n`);
-  const head = new Head();
-  scanRequestHead(head, bytes, 0, bytes.length);
-  const request = new RequestView();
-  expect(request.read(head, "http")).toBe(true);
+type Fields = Parameters<typeof requestOf>[1];
+
+function hashFor(policies: Init[], fields: Fields = {}, path = "/") {
+  const request = requestOf(path, fields);
   const added: string[] = [];
   const client = { remoteAddress: "10.1.2.3" } as ConnectionInfo;
   const context = { request, client, addResponseHeader: (line: string) => void added.push(line) };
@@ -40,22 +37,22 @@ const source: Init = { policySpecifier: { case: "connectionProperties", value: {
 const rotated = (first: bigint, second: bigint): bigint => BigInt.asUintN(64, (first << 1n) | (first >> 63n)) ^ second;
 
 describe("hashes", () => {
-  const cases: [string, Init[], string[], string, bigint | undefined][] = [
-    ["a header, whatever its case", [header("X-User")], ["x-USER: ann"], "/", hashOf("ann")],
-    ["nothing without the header", [header("x-user")], [], "/", undefined],
-    ["a query parameter, decoded", [query], [], "/?p=1&q=a%20b", hashOf("a b")],
-    ["nothing without the parameter", [query], [], "/?p=1", undefined],
-    ["the caller's address", [source], [], "/", hashOf("10.1.2.3")],
-    ["a cookie among others", [cookie(undefined)], ["cookie: a=b; id=7", "cookie: z=1"], "/", hashOf("7")],
-    ["a cookie without its quotes", [cookie(undefined)], ['cookie: id="7"'], "/", hashOf("7")],
-    ["no cookie of a longer name", [cookie(undefined)], ["cookie: xid=7; idx=8"], "/", undefined],
-    ["two policies in their order", [header("a"), source], ["a: 1"], "/", rotated(hashOf("1"), hashOf("10.1.2.3"))],
-    ["the second one when the first has nothing", [header("a"), source], [], "/", hashOf("10.1.2.3")],
-    ["no further than a terminal one", [header("a", true), source], ["a: 1"], "/", hashOf("1")],
-    ["past a terminal one that has nothing", [header("a", true), source], [], "/", hashOf("10.1.2.3")],
+  const cases: [string, Init[], Fields, string, bigint | undefined][] = [
+    ["a header, whatever its case", [header("X-User")], { "x-USER": "ann" }, "/", hashOf("ann")],
+    ["nothing without the header", [header("x-user")], {}, "/", undefined],
+    ["a query parameter, decoded", [query], {}, "/?p=1&q=a%20b", hashOf("a b")],
+    ["nothing without the parameter", [query], {}, "/?p=1", undefined],
+    ["the caller's address", [source], {}, "/", hashOf("10.1.2.3")],
+    ["a cookie among others", [cookie(undefined)], { cookie: ["a=b; id=7", "z=1"] }, "/", hashOf("7")],
+    ["a cookie without its quotes", [cookie(undefined)], { cookie: 'id="7"' }, "/", hashOf("7")],
+    ["no cookie of a longer name", [cookie(undefined)], { cookie: "xid=7; idx=8" }, "/", undefined],
+    ["two policies in their order", [header("a"), source], { a: "1" }, "/", rotated(hashOf("1"), hashOf("10.1.2.3"))],
+    ["the second one when the first has nothing", [header("a"), source], {}, "/", hashOf("10.1.2.3")],
+    ["no further than a terminal one", [header("a", true), source], { a: "1" }, "/", hashOf("1")],
+    ["past a terminal one that has nothing", [header("a", true), source], {}, "/", hashOf("10.1.2.3")],
   ];
-  for (const [name, policies, lines, path, want] of cases)
-    test(name, () => expect(hashFor(policies, lines, path)).toEqual({ hash: want, added: [] }));
+  for (const [name, policies, fields, path, want] of cases)
+    test(name, () => expect(hashFor(policies, fields, path)).toEqual({ hash: want, added: [] }));
   test("no policy at all, or only such as we cannot have, costs nothing", () => {
     expect(compile()).toBeUndefined();
     expect(compile({ policySpecifier: { case: "filterState", value: { key: "k" } } })).toBeUndefined();

@@ -2,10 +2,9 @@ import { expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { type Random, seededRandom } from "../../kernel/random.ts";
-import { Head, scanRequestHead } from "../../wire/http1_head.ts";
 import { ClusterSlot } from "../cluster.ts";
 import { compileRoutes } from "../compile/route.ts";
-import { RequestView } from "../request.ts";
+import { requestOf } from "../request_fixture.ts";
 import { findRoute } from "../route.ts";
 
 const segments = ["a", "b", "ab", "abc", "x"];
@@ -29,15 +28,6 @@ function randomMatch(random: Random): object {
 }
 const present = { case: "presentMatch", value: true };
 
-function requestOf(path: string, beta: boolean): RequestView {
-  const bytes = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: a\r\n${beta ? "x-beta: 1\r\n" : ""}\r\n`);
-  const head = new Head();
-  scanRequestHead(head, bytes, 0, bytes.length);
-  const request = new RequestView();
-  request.read(head, "http");
-  return request;
-}
-
 test("the index finds the route that trying them in order finds, over 300 seeded tables", () => {
   const slot = new ClusterSlot("app");
   let found = 0;
@@ -55,7 +45,7 @@ test("the index finds the route that trying them in order finds, over 300 seeded
     expect(host.index).toBeDefined();
     for (let i = 0; i < 30; i++) {
       const path = randomPath(random);
-      const request = requestOf(path, random.below(2) === 0);
+      const request = requestOf(path, random.below(2) === 0 ? { "x-beta": "1" } : {});
       const expected = findRoute({ ...host, index: undefined }, request);
       if (expected) found++;
       expect(findRoute(host, request)?.name, `seed ${seed}, ${path}`).toBe(expected?.name as string);

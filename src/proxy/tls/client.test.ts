@@ -13,6 +13,7 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  inline,
   keyPair,
   listener,
   pack,
@@ -23,15 +24,7 @@ import {
   trusted,
 } from "../fixture.ts";
 import { lacksTls } from "../require_tls.ts";
-import {
-  clientTlsOf,
-  hourMs,
-  inline,
-  type Pair,
-  type TestAuthority,
-  testAuthority,
-  tlsCertificate,
-} from "./fixture.ts";
+import { clientTlsOf, hourMs, type Pair, type TestAuthority, testAuthority, tlsCertificate } from "./fixture.ts";
 
 type Tls = MessageInitShape<typeof UpstreamTlsContextSchema>;
 

@@ -8,7 +8,7 @@ import {
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { type Authority, createAuthority } from "../../identity/authority.ts";
 import { realClock } from "../../kernel/clock.ts";
-import { pack } from "../fixture.ts";
+import { inline, pack } from "../fixture.ts";
 
 export const hourMs = 3_600_000;
 
@@ -23,8 +23,6 @@ export const clientTlsOf = (init: MessageInitShape<typeof UpstreamTlsContextSche
     name: "envoy.transport_sockets.tls",
     configType: { case: "typedConfig", value: pack(UpstreamTlsContextSchema, init) },
   }) as const;
-
-export const inline = (text: string) => ({ specifier: { case: "inlineString", value: text } }) as const;
 
 export interface Pair {
   certPem: string;

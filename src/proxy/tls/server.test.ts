@@ -17,6 +17,7 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  inline,
   keyPair,
   listener,
   prefix,
@@ -29,7 +30,6 @@ import {
 import {
   getOverTls,
   hourMs,
-  inline,
   type Pair,
   serverTlsOf,
   type TestAuthority,
