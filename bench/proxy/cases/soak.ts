@@ -27,8 +27,9 @@ interface Course {
   subject: Subject;
   requests: number;
   failures: number;
-  /** Minutes since the start, RSS in KB. */
+  /** Minutes since the start and the highest RSS in KB, per round of all phases: within a round it rises and falls with the load. */
   memory: [number, number][];
+  highest: number;
   socketsBefore: number;
   socketsMax: number;
 }
@@ -51,10 +52,11 @@ function rowsFor(
   return [
     row("requests served", requests),
     row("loads with a failed request", failures),
-    row("RSS MB at the start", memory[0]![1] / 1024),
-    row("RSS MB after the warm-up", warm[0]![1] / 1024),
-    row("RSS MB at the end", memory.at(-1)![1] / 1024),
+    row("highest RSS MB, first round", memory[0]![1] / 1024),
+    row("highest RSS MB, first round after the warm-up", warm[0]![1] / 1024),
+    row("highest RSS MB, last round", memory.at(-1)![1] / 1024),
     row("RSS slope, KB per minute", slope(warm)),
+    row("RSS MB 3 s after", memoryOf(pids).rssMb),
     row("sockets before", socketsBefore),
     row("sockets under load, at most", socketsMax),
     row("sockets 3 s after", socketsOf(pids)),
@@ -65,7 +67,8 @@ export const soakCase: Case = {
   name: "soak",
   what:
     "Full load for --minutes, changing every 3 s between small GETs, a connection per request, 1 MiB down and 1 MiB up, in turn on a " +
-    "gateway and on two proxies with mutual TLS. RSS every second; its slope by least squares without the first fifth.",
+    "gateway and on two proxies with mutual TLS. RSS every second; the slope is of each round's highest, by least squares, without the " +
+    "first fifth.",
   onDemand: true,
   async run(bench) {
     const [gateway] = await startGateways(bench, ["meshbed"]);
@@ -77,6 +80,7 @@ export const soakCase: Case = {
         requests: 0,
         failures: 0,
         memory: [],
+        highest: 0,
         socketsBefore: socketsOf(subject.pids()),
         socketsMax: 0,
       }),
@@ -86,14 +90,18 @@ export const soakCase: Case = {
     const sample = (): void => {
       for (const course of courses) {
         const pids = course.subject.pids();
-        course.memory.push([minutesSoFar(), memoryOf(pids).rssMb * 1024]);
+        course.highest = Math.max(course.highest, memoryOf(pids).rssMb * 1024);
         course.socketsMax = Math.max(course.socketsMax, socketsOf(pids));
       }
     };
-    sample();
     const stop = realClock.every(samplePeriodMs, sample);
-    while (minutesSoFar() < bench.minutes)
+    while (minutesSoFar() < bench.minutes) {
       for (const load of phases) for (const course of courses) await phase(bench, course, load);
+      for (const course of courses) {
+        course.memory.push([minutesSoFar(), course.highest]);
+        course.highest = 0;
+      }
+    }
     stop();
     const warmFrom = minutesSoFar() * warmupShare;
     await realClock.sleep(settleMs);
