@@ -8,7 +8,8 @@ import type { XdsConnection } from "../xds/types.ts";
 import type { Resolve } from "./clusters/dns.ts";
 
 /*
-What the proxy reads from xDS (the mesh room emits it). Envoy v3 throughout; metadata in Istio's own form.
+What the proxy reads from xDS (the mesh room emits it). Envoy v3 throughout; metadata in Istio's own form. docs/proxy.md has the table of
+what is carried out; what stands here goes beyond Envoy's own fields or is chosen among them.
 
 IDENTITY AND TELEMETRY, all under `filter_metadata["istio"]`:
 - `Listener.metadata`: {"workload": "<workload>;<namespace>;<canonical service>;<canonical revision>;<cluster id>"} is the workload
@@ -16,7 +17,8 @@ IDENTITY AND TELEMETRY, all under `filter_metadata["istio"]`:
 - `Cluster.metadata`: {"services": [{"host": "web.video.svc.cluster.local", "name": "web", "namespace": "video"}]} is the
   destination_service of outbound clusters, and of `inbound|<port>||` the service that the workload is reached by.
 - `LbEndpoint.metadata`: {"workload": "<same form>"} is the destination workload.
-LABELS for subsets never reach the proxy: a subset is a cluster of its own.
+SUBSETS of the mesh are clusters of their own. Endpoints' `filter_metadata["envoy.lb"]` is read too: by `lb_subset_config` with a route's
+  `metadata_match`, and its `hash_key` by consistent hashing.
 
 TUNNEL: `LbEndpoint.metadata.filter_metadata["meshbed.tunnel"] = {"address": "10.244.1.5:15008", "identity": "spiffe://…"}`.
 The client certificate is the SDS secret `default` and the roots `ROOTCA` of the node id that owns the cluster. A sidecar whose
@@ -24,21 +26,24 @@ endpoint is an inbound endpoint of this very process ignores the tunnel and runs
 
 LISTENERS. `bind_to_port: false`: address is matched against the connection's local address on a shared wildcard socket.
 - traffic_direction is INBOUND for `virtualInbound` and `connect_terminate`, OUTBOUND for everything else, gateways included.
-- an outbound listener has `filter_chains` with one chain, or several told apart by `filter_chain_match`: `server_names` (TLS sniffed
-  when any chain has them), `transport_protocol`, `destination_port`; else `default_filter_chain`.
+- an outbound listener has `filter_chains` with one chain, or several told apart by `filter_chain_match`: port, addresses, `server_names`,
+  `transport_protocol`, `application_protocols` (TLS is sniffed when any chain has one of these three); else `default_filter_chain`.
 - `virtualInbound`: one chain per container port (`destination_port`); a connection to a port without a chain is passed through.
   `connect_terminate`: one chain, DownstreamTlsContext; its network filters are not looked at (the CONNECT target selects a chain of
   `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
-- network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`).
+- listener filters: `envoy.filters.listener.proxy_protocol` makes the header a must; the others say what is done anyway.
+- network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`) ends a chain; filters/network_registry.ts
+  lists those that may come before.
 - `use_remote_address: true` at gateways (edge): x-forwarded-for and x-forwarded-proto are set, x-request-id made anew unless preserved.
 - logs, traces, the `istio.stats` filter and what proxies tell each other in fields: docs/observability.md.
 - DownstreamTlsContext and UpstreamTlsContext: docs/proxy-limits.md has the fields. A secret that has not arrived refuses connections.
   A DownstreamTlsContext without a chain's certificate is TLS passthrough only when the chain has no transport socket.
 CLUSTERS: EDS, STATIC, STRICT_DNS, LOGICAL_DNS, ORIGINAL_DST (`PassthroughCluster`); `BlackHoleCluster` is STATIC without endpoints.
   `transport_socket` (TLS origination) is honoured for endpoints without a tunnel.
-ROUTES: metadata is not read, runtime keys neither (defaults count). `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a reused connection.
-HTTP FILTERS in `http_filters` order: filters/registry.ts lists them (cors, jwt_authn, rbac, local_ratelimit, fault, compressor, header_mutation, …), router
-  ends the chain; network filters before the terminal one: filters/network_registry.ts. An unknown filter is refused (NACK) unless `is_optional`.
+ROUTES: metadata is not read, runtime keys neither (defaults count). `retry_policy` absent means no retries, except RFC 9110 §9.2.2's on a
+  reused connection. What a POST may be retried for differs from Envoy: docs/restarts.md.
+HTTP FILTERS in `http_filters` order: filters/registry.ts lists them (cors, jwt_authn, rbac, local_ratelimit, fault, compressor,
+  header_mutation, set_metadata, health_check), router ends the chain. An unknown filter is refused (NACK) unless `is_optional`.
 */
 
 export interface ProxyOptions {
