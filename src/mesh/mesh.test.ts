@@ -226,7 +226,7 @@ describe("the mesh over ADS", () => {
       apiVersion: "networking.istio.io/v1",
       kind: "DestinationRule",
       metadata: { name: "web", namespace: "video" },
-      spec: { host: "web", trafficPolicy: { loadBalancer: { consistentHash: { useSourceIp: true } } } },
+      spec: { host: "web", trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: "UPGRADE" } } } },
     });
     const deadlineMs = realClock.monotonicMs() + 3_000;
     let messages: (string | undefined)[] = [];
@@ -235,9 +235,7 @@ describe("the mesh over ADS", () => {
       const { items } = await client.list(resources.events, { namespace: "video" });
       messages = items.filter(({ reason }) => reason === "NotCarriedOut").map(({ message }) => message);
     }
-    expect(messages).toEqual([
-      "spec.trafficPolicy.loadBalancer.consistentHash: is not carried out; the default balancing is used",
-    ]);
+    expect(messages).toEqual(["spec.trafficPolicy.connectionPool.http.h2UpgradePolicy: HTTP/1.1 is used"]);
   });
 
   test("a restarted control plane tells connected proxies nothing until it has read everything", async () => {

@@ -3,10 +3,11 @@
 import type { Message } from "@bufbuild/protobuf";
 import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
 import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
-import { policyFor } from "./policies.ts";
+import { type AppliedPolicy, policyFor, policyOfPort } from "./policies.ts";
 import { serviceClusters } from "./translate-clusters.ts";
 import { serviceAssignments } from "./translate-endpoints.ts";
 import { httpListener, tcpListeners } from "./translate-listeners.ts";
+import { clientCredentialNames } from "./translate-upstream-tls.ts";
 import {
   type Client,
   httpPorts,
@@ -16,7 +17,7 @@ import {
   sidecarRoutes,
   visibleServices,
 } from "./translate-virtual-hosts.ts";
-import type { MeshObjects, Model, ServiceModel, Subset, Workload } from "./types.ts";
+import type { MeshObjects, Model, ServiceModel, Workload } from "./types.ts";
 
 /** One state of the objects, with what earlier states left to use again. */
 export interface Pass {
@@ -70,29 +71,39 @@ export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group
     const services = tunnel ? servicesFor(pass, namespace) : model.services;
     const resources = services.flatMap((service) => {
       const policy = tunnel ? policyFor(model, service, namespace) : undefined;
-      return assignments(pass, service, policy?.subsets ?? [], tunnel);
+      return assignments(pass, service, policy);
     });
     return groupOf(resources);
   });
 }
 
-function assignments(
-  pass: Pass,
-  service: ServiceModel,
-  subsets: readonly Subset[],
-  tunnel: boolean,
-): readonly NamedResource[] {
+function assignments(pass: Pass, service: ServiceModel, policy: AppliedPolicy | undefined): readonly NamedResource[] {
   const { model, memo, interner } = pass;
-  const inputs: unknown[] = [service.service, pass.localities, ...subsets, ...service.slices];
+  const rules = policy?.rules.map(({ object }) => object) ?? [];
+  const inputs: unknown[] = [service.service, pass.localities, ...rules, ...service.slices];
   for (const slice of service.slices)
     for (const { targetRef } of slice.endpoints ?? [])
       if (targetRef?.kind === "Pod")
         inputs.push(model.workloadByKey.get(`${targetRef.namespace ?? service.namespace}/${targetRef.name}`));
-  const key = `assignment|${service.host}|${tunnel}|${subsets.map(({ name }) => name).join()}`;
+  const key = `assignment|${service.host}|${policy !== undefined}|${rules.map(({ metadata }) => metadata.uid).join()}`;
   return memo.get(key, inputs, () =>
-    serviceAssignments(model, service, subsets, tunnel).map((message) => interner.named(typeUrls.endpoint, message)),
+    serviceAssignments(model, service, policy).map((message) => interner.named(typeUrls.endpoint, message)),
   );
 }
+
+/** SDS names of the credentials that DestinationRules name; only gateways are given them. */
+export const clientCredentials = (pass: Pass, namespace: string): readonly string[] =>
+  pass.memo.get(`credentials-of-rules|${namespace}`, [pass.objects.services, pass.objects.destinationRules], () => {
+    const names = servicesFor(pass, namespace).flatMap((service) => {
+      const { trafficPolicy, subsets } = policyFor(pass.model, service, namespace);
+      return [undefined, ...subsets].flatMap((subset) =>
+        service.ports.flatMap(({ port }) =>
+          clientCredentialNames(policyOfPort(trafficPolicy, subset?.trafficPolicy, port).tls),
+        ),
+      );
+    });
+    return [...new Set(names)];
+  });
 
 export function outboundListeners(pass: Pass, namespace: string): Group {
   const { memo, model, objects, interner } = pass;
@@ -114,7 +125,8 @@ export function outboundListeners(pass: Pass, namespace: string): Group {
 export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload, "namespace" | "labels">): Group {
   const { memo, model, objects } = pass;
   const client: Client = { namespace, labels, key: `${namespace}|${labelKey(pass, labels)}` };
-  return memo.get(`routes|${client.key}`, [objects.services, objects.virtualServices], () => {
+  const inputs = [objects.services, objects.virtualServices, objects.destinationRules];
+  return memo.get(`routes|${client.key}`, inputs, () => {
     const services = servicesFor(pass, client.namespace);
     const rules = rulesOf(pass, client.namespace);
     return group(

@@ -52,24 +52,50 @@ function merge(rules: readonly Policy[]): AppliedPolicy {
 export type PortPolicy = Pick<TrafficPolicy, "loadBalancer" | "connectionPool" | "outlierDetection" | "tls">;
 
 /**
- * What holds for one port. A port-level setting replaces the destination level whole; a subset's policy overrides the
- * top level field by field (Istio: MergeTrafficPolicy).
+ * What holds for one port. A port-level setting replaces everything less specific whole; a subset's policy overrides the top
+ * level field by field (Istio: MergeTrafficPolicy).
  */
 export function policyOfPort(
   top: TrafficPolicy | undefined,
   subset: TrafficPolicy | undefined,
   port: number,
 ): PortPolicy {
-  const levels = [top, subset].map((policy): PortPolicy | undefined => {
-    const ofPort = policy?.portLevelSettings?.find((setting) => setting.port?.number === port);
-    return (ofPort as PortPolicy | undefined) ?? policy;
-  });
   const merged: PortPolicy = {};
-  for (const level of levels) {
-    if (level?.loadBalancer !== undefined) merged.loadBalancer = level.loadBalancer;
-    if (level?.connectionPool !== undefined) merged.connectionPool = level.connectionPool;
-    if (level?.outlierDetection !== undefined) merged.outlierDetection = level.outlierDetection;
-    if (level?.tls !== undefined) merged.tls = level.tls;
+  for (const policy of [top, subset]) {
+    const ofPort = policy?.portLevelSettings?.find((setting) => setting.port?.number === port);
+    const level: PortPolicy | undefined = ofPort ?? policy;
+    for (const field of ["loadBalancer", "connectionPool", "outlierDetection", "tls"] as const)
+      if (ofPort !== undefined || level?.[field] !== undefined) Object.assign(merged, { [field]: level?.[field] });
   }
   return merged;
+}
+
+/** What holds for a subset of this name, known or not. */
+export const subsetPolicy = (policy: AppliedPolicy, name: string | undefined, port: number): PortPolicy =>
+  policyOfPort(policy.trafficPolicy, policy.subsets.find((subset) => subset.name === name)?.trafficPolicy, port);
+
+/** Undefined where switched off; only a rule can say so, as the mesh's default is on. */
+const localitySetting = ({ loadBalancer }: PortPolicy) =>
+  loadBalancer?.localityLbSetting?.enabled === false ? undefined : (loadBalancer?.localityLbSetting ?? {});
+
+/** Shares per locality, by where the client is. They come before failover. */
+export const distributionOf = (policy: PortPolicy) => {
+  const distribute = localitySetting(policy)?.distribute;
+  return distribute && distribute.length > 0 ? distribute : undefined;
+};
+
+/**
+ * Nearer endpoints first. Without outlier detection nobody would notice that they fail, so there is none; with it, it is the
+ * default.
+ */
+export function failoverOf(policy: PortPolicy) {
+  const setting = localitySetting(policy);
+  if (setting === undefined || policy.outlierDetection === undefined || distributionOf(policy)) return undefined;
+  return { failover: setting.failover ?? [], priority: setting.failoverPriority ?? [] };
+}
+
+/** Whether localities get their load by weight (Istio: only then, as it disturbs least request). */
+export function weightsLocalities(policy: PortPolicy): boolean {
+  const failover = failoverOf(policy);
+  return distributionOf(policy) !== undefined || Boolean(failover?.failover.length || failover?.priority.length);
 }

@@ -4,6 +4,7 @@ import { parseDurationMs } from "../api/duration.ts";
 import { keyOf } from "../api/object.ts";
 import type { DestinationRule, Gateway, VirtualService } from "../api/types.ts";
 import { serversOf } from "./gateway-servers.ts";
+import { isTableSize, ringSizeMax } from "./translate-balancing.ts";
 import { credentialNames } from "./translate-gateways.ts";
 import { selects } from "./translate-listeners.ts";
 import { grpcCodeOf } from "./translate-routes.ts";
@@ -60,7 +61,10 @@ function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
   if (abort?.["grpcStatus"] !== undefined && grpcCodeOf(String(abort["grpcStatus"])) === undefined)
     report(`${path}.fault.abort.grpcStatus`, `"${abort["grpcStatus"]}" is no gRPC status: no fault is injected`);
   if (rule.retries?.retryRemoteLocalities)
-    report(`${path}.retries.retryRemoteLocalities`, "retries know no localities");
+    report(
+      `${path}.retries.retryRemoteLocalities`,
+      "has no effect: retries keep to the priorities the balancer chooses",
+    );
   const routes = rule.route ?? [];
   if (routes.length > 1 && routes.every(({ weight }) => !weight))
     report(`${path}.route`, "all weights are 0: requests are answered with 503");
@@ -82,19 +86,36 @@ export const destinationRuleProblems = (object: DestinationRule): Problem[] =>
 
 function policyProblems(policy: TrafficPolicy | undefined, path: string, report: Report): void {
   if (policy === undefined) return;
-  const balancer = policy.loadBalancer as Record<string, unknown> | undefined;
-  for (const field of ["consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"])
-    if (balancer?.[field] !== undefined)
-      report(`${path}.loadBalancer.${field}`, "is not carried out; the default balancing is used");
-  if (policy.connectionPool?.http?.h2UpgradePolicy === "UPGRADE")
+  const { loadBalancer, connectionPool: pool, tls } = policy;
+  balancingProblems(loadBalancer, `${path}.loadBalancer`, report);
+  if (loadBalancer?.localityLbSetting !== undefined)
+    report(`${path}.loadBalancer.localityLbSetting`, "is not carried out");
+  if (pool?.http?.h2UpgradePolicy === "UPGRADE")
     report(`${path}.connectionPool.http.h2UpgradePolicy`, "HTTP/1.1 is used");
-  if (policy.tls !== undefined && policy.tls.mode !== "ISTIO_MUTUAL")
-    report(`${path}.tls`, "is not carried out: mutual TLS is used inside the mesh, plain text outside");
+  for (const field of ["useClientProtocol", "maxConcurrentStreams"] as const)
+    if (pool?.http?.[field]) report(`${path}.connectionPool.http.${field}`, "is ignored: HTTP/1.1 is used");
+  for (const field of ["tcpKeepalive", "maxConnectionDuration"] as const)
+    if (pool?.tcp?.[field] !== undefined) report(`${path}.connectionPool.tcp.${field}`, "is ignored");
+  if (tls?.credentialName !== undefined)
+    report(`${path}.tls.credentialName`, "gateways are given the Secret, sidecars are not: they refuse to connect");
   for (const field of ["tunnel", "proxyProtocol", "retryBudget"])
     if ((policy as Record<string, unknown>)[field] !== undefined) report(`${path}.${field}`, "is not carried out");
   policy.portLevelSettings?.forEach((setting, index) => {
     policyProblems(setting as TrafficPolicy, `${path}.portLevelSettings[${index}]`, report);
   });
+}
+
+function balancingProblems(balancer: TrafficPolicy["loadBalancer"], path: string, report: Report): void {
+  const hash = balancer?.consistentHash;
+  const tableSize = hash?.maglev?.tableSize;
+  if (tableSize && !isTableSize(tableSize))
+    report(`${path}.consistentHash.maglev.tableSize`, `${tableSize} is no prime number up to 5000011: 65537 is used`);
+  const ringSize = hash?.ringHash?.minimumRingSize || hash?.minimumRingSize;
+  if (ringSize && ringSize > ringSizeMax)
+    report(`${path}.consistentHash.minimumRingSize`, `is above ${ringSizeMax}: 1024 is used`);
+  const isWarming = balancer?.warmup !== undefined || balancer?.warmupDurationSecs !== undefined;
+  if (isWarming && (hash !== undefined || balancer?.simple === "RANDOM" || balancer?.simple === "PASSTHROUGH"))
+    report(`${path}.warmup`, "has no effect: only ROUND_ROBIN and LEAST_REQUEST warm up");
 }
 
 export const gatewayProblems = (object: Gateway): Problem[] =>

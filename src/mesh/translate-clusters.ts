@@ -15,7 +15,10 @@ import { HttpProtocolOptionsSchema as HttpProtocolOptionsCommonSchema } from "#g
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { adsSource, durationOf, istioMetadata, pack, tcpAddress } from "./envoy.ts";
-import { type AppliedPolicy, type PortPolicy, policyOfPort } from "./policies.ts";
+import { isHttp } from "./model.ts";
+import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities } from "./policies.ts";
+import { balancingOf } from "./translate-balancing.ts";
+import { serverNameOptions, upstreamTls } from "./translate-upstream-tls.ts";
 import type { PortModel, ServiceModel, Subset, Workload } from "./types.ts";
 
 /** Istio: connectTimeout of the mesh configuration. */
@@ -62,21 +65,32 @@ export function serviceClusters(service: ServiceModel, policy: AppliedPolicy): C
 
 function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefined, policy: PortPolicy): Cluster {
   const name = outboundName(port.port, subset?.name ?? "", service.host);
-  const lbPolicy = lbPolicyOf(policy);
-  const pool = policy.connectionPool;
+  const { connectionPool: pool, outlierDetection: outlier, tls } = policy;
+  const balancing = balancingOf(policy.loadBalancer);
   const connectMs = pool?.tcp?.connectTimeout === undefined ? undefined : parseDurationMs(pool.tcp.connectTimeout);
-  const passthrough = lbPolicy === Lb.CLUSTER_PROVIDED;
+  const passthrough = balancing.lbPolicy === Lb.CLUSTER_PROVIDED;
   const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
+  const transportSocket = upstreamTls(tls, `outbound_.${port.port}_.${subset?.name ?? ""}_.${service.host}`);
+  const serverName = serverNameOptions(tls);
   const message = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: passthrough ? Discovery.ORIGINAL_DST : Discovery.EDS },
     ...(!passthrough && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
     connectTimeout: durationOf(connectMs ?? connectTimeoutMs),
-    lbPolicy,
-    // Pods that are ending are told as draining; panic would send requests to them. Istio disables it in that case, too.
-    ...(!passthrough && { commonLbConfig: { healthyPanicThreshold: { value: 0 } } }),
+    ...balancing,
+    // No panic unless asked for, as Istio: with a few pods per service it would hit the ones known to fail.
+    ...(!passthrough && {
+      commonLbConfig: {
+        healthyPanicThreshold: { value: outlier?.minHealthPercent ?? 0 },
+        ...(weightsLocalities(policy) && {
+          localityConfigSpecifier: { case: "localityWeightedLbConfig", value: {} } as const,
+        }),
+      },
+    }),
     circuitBreakers: thresholds(pool),
-    ...(policy.outlierDetection !== undefined && { outlierDetection: outlierDetection(policy.outlierDetection) }),
+    ...(outlier && { outlierDetection: outlierDetection(outlier) }),
+    ...(transportSocket && { transportSocket }),
+    ...(serverName && isHttp(port.protocol) && { upstreamHttpProtocolOptions: serverName }),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(subset !== undefined && { subset: subset.name }),
@@ -86,27 +100,15 @@ function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefi
   return message;
 }
 
-function lbPolicyOf(policy: PortPolicy): Lb {
-  switch (policy.loadBalancer?.simple) {
-    case "ROUND_ROBIN":
-      return Lb.ROUND_ROBIN;
-    case "RANDOM":
-      return Lb.RANDOM;
-    case "PASSTHROUGH":
-      return Lb.CLUSTER_PROVIDED;
-    default:
-      return Lb.LEAST_REQUEST;
-  }
-}
-
+/** 0 means unset (Istio), not none at all. */
 function thresholds(pool: PortPolicy["connectionPool"]) {
   return {
     thresholds: [
       {
-        maxConnections: pool?.tcp?.maxConnections ?? unlimited,
-        maxPendingRequests: pool?.http?.http1MaxPendingRequests ?? unlimited,
-        maxRequests: pool?.http?.http2MaxRequests ?? unlimited,
-        maxRetries: pool?.http?.maxRetries ?? unlimited,
+        maxConnections: pool?.tcp?.maxConnections || unlimited,
+        maxPendingRequests: pool?.http?.http1MaxPendingRequests || unlimited,
+        maxRequests: pool?.http?.http2MaxRequests || unlimited,
+        maxRetries: pool?.http?.maxRetries || unlimited,
       },
     ],
   };
@@ -147,7 +149,7 @@ function outlierDetection(settings: NonNullable<PortPolicy["outlierDetection"]>)
   return create(OutlierDetectionSchema, {
     interval: durationOf(intervalMs),
     baseEjectionTime: durationOf(ejectionMs),
-    maxEjectionPercent: settings.maxEjectionPercent ?? 10,
+    maxEjectionPercent: settings.maxEjectionPercent || 10,
     enforcingSuccessRate: 0,
     ...(settings.splitExternalLocalOriginErrors && {
       splitExternalLocalOriginErrors: true,

@@ -10,8 +10,10 @@ import {
 } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { matchesMap } from "../api/selectors.ts";
 import { tcpAddress } from "./envoy.ts";
+import { type AppliedPolicy, policyOfPort } from "./policies.ts";
 import { outboundName } from "./translate-clusters.ts";
-import type { Model, PortModel, ServiceModel, Subset, Workload } from "./types.ts";
+import { usesTunnel } from "./translate-upstream-tls.ts";
+import type { Model, PortModel, ServiceModel, Workload } from "./types.ts";
 
 /** One address behind a service port. */
 export interface Endpoint {
@@ -52,22 +54,28 @@ export function endpointsOf(model: Model, service: ServiceModel, port: PortModel
   return endpoints.sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1));
 }
 
-/** One assignment per port and subset. `tunnel`: endpoints in the mesh are reached by mutual TLS. */
+/** One assignment per port and subset. `policy` undefined: for clients outside the mesh, who connect in plain TCP. */
 export function serviceAssignments(
   model: Model,
   service: ServiceModel,
-  subsets: readonly Subset[],
-  tunnel: boolean,
+  policy: AppliedPolicy | undefined,
 ): ClusterLoadAssignment[] {
   const assignments: ClusterLoadAssignment[] = [];
   for (const port of service.ports) {
     if (port.protocol === "udp") continue;
-    const endpoints = endpointsOf(model, service, port);
-    assignments.push(assignment(model, outboundName(port.port, "", service.host), endpoints, tunnel));
-    for (const subset of subsets) {
-      const matching = endpoints.filter(({ workload }) => workload && matchesMap(subset.labels, workload.labels));
-      const live = matching.some((endpoint) => !endpoint.draining) ? matching : [];
-      assignments.push(assignment(model, outboundName(port.port, subset.name, service.host), live, tunnel));
+    const all = endpointsOf(model, service, port);
+    for (const subset of [undefined, ...(policy?.subsets ?? [])]) {
+      const name = outboundName(port.port, subset?.name ?? "", service.host);
+      const applied = policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port);
+      const tunnel = policy !== undefined && usesTunnel(applied.tls);
+      // In a panic everybody gets requests: those that end must not.
+      const panics = Boolean(applied.outlierDetection?.minHealthPercent);
+      const endpoints = all.filter(
+        ({ workload, draining }) =>
+          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) && !(panics && draining),
+      );
+      const live = endpoints.some((endpoint) => !endpoint.draining) ? endpoints : [];
+      assignments.push(assignment(model, name, live, tunnel));
     }
   }
   return assignments;

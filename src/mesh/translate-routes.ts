@@ -7,6 +7,7 @@ import {
   type HeaderValueOptionSchema,
 } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import {
+  type RouteAction_HashPolicy as HashPolicy,
   RedirectAction_RedirectResponseCode as RedirectCode,
   type Route,
   type RouteAction,
@@ -18,6 +19,8 @@ import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3
 import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack, percentOf } from "./envoy.ts";
 import { resolveHost } from "./hosts.ts";
+import { policyFor, subsetPolicy } from "./policies.ts";
+import { hashPolicyOf } from "./translate-balancing.ts";
 import { blackHoleName, outboundName } from "./translate-clusters.ts";
 import { corsOf } from "./translate-cors.ts";
 import { appliesTo, isCatchAll, type RouteContext, routeMatch } from "./translate-match.ts";
@@ -52,7 +55,7 @@ export function httpRoutes(
 }
 
 /** The route of a service without a VirtualService. */
-export const defaultRoute = (cluster: string): Route =>
+export const defaultRoute = (cluster: string, hashPolicy: HashPolicy | undefined): Route =>
   create(RouteSchema, {
     name: "default",
     match: routeMatch(undefined),
@@ -62,6 +65,7 @@ export const defaultRoute = (cluster: string): Route =>
         clusterSpecifier: { case: "cluster", value: cluster },
         timeout: durationOf(0),
         retryPolicy: defaultRetryPolicy,
+        hashPolicy: hashPolicy ? [hashPolicy] : [],
       },
     },
   });
@@ -113,6 +117,7 @@ function forwardOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, c
   const mirrors = mirrorsOf(rule);
   return create(RouteActionSchema, {
     clusterSpecifier: clusterSpecifier(model, destinations, context),
+    hashPolicy: destinations.flatMap(({ destination }) => hashPolicyFor(model, destination, context) ?? []),
     timeout: durationOf(timeoutMs),
     ...(retryPolicy && { retryPolicy }),
     ...pathRewrite(rule.rewrite, match),
@@ -168,6 +173,29 @@ function clusterSpecifier(
   return { case: "weightedClusters", value: { clusters } };
 }
 
+function hashPolicyFor(
+  model: Model,
+  destination: HttpDestination["destination"],
+  context: RouteContext,
+): HashPolicy | undefined {
+  const service = model.serviceByHost.get(resolveHost(destination.host, context.namespace, model.config.clusterDomain));
+  if (service === undefined) return undefined;
+  const port = portOf(model, service.host, destination, context);
+  return hashPolicyOf(
+    subsetPolicy(policyFor(model, service, context.clientNamespace), destination.subset, port).loadBalancer,
+  );
+}
+
+const portOf = (
+  model: Model,
+  host: string,
+  destination: { port?: { number?: number } },
+  { listenerPort }: Pick<RouteContext, "listenerPort">,
+): number => {
+  const ports = model.serviceByHost.get(host)?.ports ?? [];
+  return destination.port?.number ?? (ports.length === 1 ? ports[0]!.port : listenerPort);
+};
+
 /** Istio: GetDestinationCluster. Whether the cluster exists shows at the request: 503 NC when it does not. */
 export function clusterOf(
   model: Model,
@@ -175,9 +203,7 @@ export function clusterOf(
   context: Pick<RouteContext, "namespace" | "listenerPort">,
 ): string {
   const host = resolveHost(destination.host, context.namespace, model.config.clusterDomain);
-  const ports = model.serviceByHost.get(host)?.ports ?? [];
-  const port = destination.port?.number ?? (ports.length === 1 ? ports[0]!.port : context.listenerPort);
-  return outboundName(port, destination.subset ?? "", host);
+  return outboundName(portOf(model, host, destination, context), destination.subset ?? "", host);
 }
 
 /** `uri` replaces the prefix that matched, or the whole path where an exact path or a regular expression did. */

@@ -12,6 +12,8 @@ import { durationOf } from "./envoy.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
 import type { Memo } from "./memo.ts";
 import { isHttp } from "./model.ts";
+import { policyFor, subsetPolicy } from "./policies.ts";
+import { hashPolicyOf } from "./translate-balancing.ts";
 import { outboundName, passthroughName } from "./translate-clusters.ts";
 import type { RouteContext } from "./translate-match.ts";
 import { routeMatch } from "./translate-match.ts";
@@ -76,7 +78,12 @@ export function sidecarRoutes(
     if (!service.ports.some((p) => p.port === port && isHttp(p.protocol))) continue;
     const ruleSet = rulesFor(rules, service.host);
     const inputs = [service.service, ruleSet?.object];
-    for (const host of ruleSet?.destinations ?? []) inputs.push(model.serviceByHost.get(host)?.service);
+    for (const host of [service.host, ...(ruleSet?.destinations ?? [])]) {
+      const destination = model.serviceByHost.get(host);
+      // What is hashed by is said in the route.
+      const policies = destination && policyFor(model, destination, client.namespace).rules;
+      inputs.push(destination?.service, ...(policies ?? []).map(({ object }) => object));
+    }
     hosts.push(
       memo.get(`host|${client.key}|${service.host}:${port}`, inputs, () =>
         serviceHost(model, service, ruleSet, client, port, false),
@@ -116,11 +123,14 @@ function serviceHost(
   port: number,
   anyDomain: boolean,
 ): VirtualHost {
-  const cluster = outboundName(port, "", service.host);
+  const byRules = ruleSet?.object.spec?.http?.length;
+  const { loadBalancer } = subsetPolicy(policyFor(model, service, client.namespace), undefined, port);
   return create(VirtualHostSchema, {
     name: `${service.host}:${port}`,
     domains: anyDomain ? ["*"] : domainsOf(service, client.namespace, port),
-    routes: ruleSet?.object.spec?.http?.length ? ruleRoutes(model, ruleSet, client, port) : [defaultRoute(cluster)],
+    routes: byRules
+      ? ruleRoutes(model, ruleSet, client, port)
+      : [defaultRoute(outboundName(port, "", service.host), hashPolicyOf(loadBalancer))],
     includeRequestAttemptCount: true,
   });
 }

@@ -5,6 +5,7 @@ import { type Snapshot, typeUrls } from "../xds/types.ts";
 import { createInterner, createMemo, type Group, groupOf, joinGroups, stable } from "./memo.ts";
 import { buildModel, createModelMemo, isHttp } from "./model.ts";
 import {
+  clientCredentials,
   endpoints,
   group,
   outboundClusters,
@@ -128,7 +129,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
 /** In `ports` mode a sidecar listens where the kubelet told its pod. */
 function portOutbound(pass: Pass, workload: Workload): { listeners: Group; routes: Group } {
   const { memo, model, objects } = pass;
-  const inputs = [workload, objects.services, objects.virtualServices];
+  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules];
   return memo.get(`ports|${workload.key}`, inputs, () => {
     const client = { namespace: workload.namespace, labels: workload.labels, key: workload.key };
     const rules = rulesOf(pass, workload.namespace);
@@ -146,7 +147,7 @@ function portOutbound(pass: Pass, workload: Workload): { listeners: Group; route
 
 function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
   const { memo, model, objects } = pass;
-  const inputs = [workload, objects.services, objects.virtualServices, objects.gateways];
+  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules, objects.gateways];
   const own = memo.get(`gateway|${workload.key}`, inputs, () => {
     const made = gatewayResources(model, workload);
     return {
@@ -161,7 +162,9 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
       [typeUrls.endpoint]: endpoints(pass, workload.namespace, true),
       [typeUrls.listener]: own.listeners,
       [typeUrls.route]: own.routes,
-      [typeUrls.secret]: secrets(pass, fixed, workload, own.credentials),
+      [typeUrls.secret]: secrets(pass, fixed, workload, [
+        ...new Set([...own.credentials, ...clientCredentials(pass, workload.namespace)]),
+      ]),
     },
   };
 }
