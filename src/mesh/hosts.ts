@@ -8,6 +8,10 @@ export function resolveHost(host: string, namespace: string, clusterDomain: stri
     : `${lower}.${namespace}.svc.${clusterDomain}`;
 }
 
+/** "mesh", "namespace/name", or "name" in the rule's own namespace. */
+export const resolveGateway = (name: string, namespace: string): string =>
+  name === "mesh" || name.includes("/") ? name : `${namespace}/${name}`;
+
 /** Whether `pattern` ("*", "*.example.com" or a name) covers `host`, which may be a pattern itself. */
 export function hostCovers(pattern: string, host: string): boolean {
   if (pattern === host || pattern === "*") return true;

@@ -4,11 +4,14 @@ import { isInjected } from "../api/injection.ts";
 import { keyOf } from "../api/object.ts";
 import type { EndpointSlice, Pod, Service } from "../api/types.ts";
 import { formatSpiffeId } from "../identity/spiffe.ts";
-import { exportSet, resolveHost } from "./hosts.ts";
+import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
+import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
+import { sameItems } from "./memo.ts";
 import type {
   MeshConfig,
   MeshObjects,
   Model,
+  OwnedRule,
   Policy,
   PortModel,
   Protocol,
@@ -51,7 +54,10 @@ export function buildModel(objects: MeshObjects, config: MeshConfig, memo: Model
     workloads,
     workloadByKey: new Map(workloads.map((w) => [w.key, w])),
     workloadByNodeId: new Map(workloads.flatMap((w) => (w.nodeId === "" ? [] : [[w.nodeId, w] as const]))),
-    ruleSets: objects.virtualServices.toSorted(byAge).map((object) => memo.ruleSet(object, config)),
+    ruleSets: memo.delegated(
+      objects.virtualServices.toSorted(byAge).map((object) => memo.ruleSet(object, config)),
+      config,
+    ),
     policiesByHost: Map.groupBy(
       objects.destinationRules.toSorted(byAge).map((object) => memo.policy(object, config)),
       ({ host }) => (host.startsWith("*") ? "*" : host),
@@ -68,6 +74,8 @@ export interface ModelMemo {
   workload(pod: Pod, injected: boolean, config: MeshConfig): Workload | undefined;
   service(service: Service, config: MeshConfig): Omit<ServiceModel, "slices">;
   ruleSet(object: RuleSet["object"], config: MeshConfig): RuleSet;
+  /** The rule sets with their delegates taken in. */
+  delegated(ruleSets: readonly RuleSet[], config: MeshConfig): RuleSet[];
   policy(object: Policy["object"], config: MeshConfig): Policy;
 }
 
@@ -87,6 +95,7 @@ export function createModelMemo(): ModelMemo {
     },
     service: memoized(serviceOf),
     ruleSet: memoized(ruleSetOf),
+    delegated: createDelegation(),
     policy: memoized(policyOf),
   };
 }
@@ -100,6 +109,25 @@ function memoized<O extends object, R>(make: (object: O, config: MeshConfig) => 
       known.set(object, result);
     }
     return result;
+  };
+}
+
+/** A root is merged anew only when it or one of its delegates is another object. */
+function createDelegation(): ModelMemo["delegated"] {
+  const known = new WeakMap<RuleSet, { delegates: readonly (RuleSet | undefined)[]; merged: RuleSet }>();
+  return (ruleSets, config) => {
+    if (!ruleSets.some(isRoot)) return [...ruleSets];
+    const byKey = new Map(ruleSets.map((rules) => [rules.key, rules]));
+    return ruleSets.map((root) => {
+      if (!isRoot(root)) return root;
+      const delegates = delegateKeys(root).map((key) => byKey.get(key));
+      const before = known.get(root);
+      if (before !== undefined && sameItems(before.delegates, delegates)) return before.merged;
+      const { http, issues } = mergeDelegates(root, (key) => byKey.get(key), config.clusterDomain);
+      const merged = { ...root, http, issues, destinations: destinationsOf(http, config) };
+      known.set(root, { delegates, merged });
+      return merged;
+    });
   };
 }
 
@@ -236,6 +264,7 @@ export const isHttp = (protocol: Protocol): boolean => protocol === "http";
 function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
   const namespace = object.metadata.namespace ?? "default";
   const gateways = object.spec?.gateways ?? [];
+  const http = (object.spec?.http ?? []).map((rule) => ({ rule, namespace }));
   return {
     object,
     key: keyOf(object),
@@ -243,25 +272,23 @@ function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
     hosts: (object.spec?.hosts ?? []).map((host) => resolveHost(host, namespace, config.clusterDomain)),
     gateways: new Set(gateways.length === 0 ? ["mesh"] : gateways.map((name) => resolveGateway(name, namespace))),
     exportTo: exportSet(object.spec?.exportTo, namespace),
-    destinations: destinationsOf(object, namespace, config),
+    http,
+    issues: [],
+    destinations: destinationsOf(http, config),
   };
 }
 
-function destinationsOf(object: RuleSet["object"], namespace: string, config: MeshConfig): string[] {
+function destinationsOf(http: readonly OwnedRule[], config: MeshConfig): string[] {
   const hosts = new Set<string>();
-  for (const { route, mirror, mirrors } of object.spec?.http ?? [])
+  for (const { rule, namespace } of http)
     for (const destination of [
-      ...(route ?? []).map((entry) => entry.destination),
-      ...(mirror ? [mirror] : []),
-      ...(mirrors ?? []).map((entry) => entry.destination),
+      ...(rule.route ?? []).map((entry) => entry.destination),
+      ...(rule.mirror ? [rule.mirror] : []),
+      ...(rule.mirrors ?? []).map((entry) => entry.destination),
     ])
       hosts.add(resolveHost(destination.host, namespace, config.clusterDomain));
   return [...hosts];
 }
-
-/** "mesh", "namespace/name", or "name" in the rule's own namespace. */
-export const resolveGateway = (name: string, namespace: string): string =>
-  name === "mesh" || name.includes("/") ? name : `${namespace}/${name}`;
 
 function policyOf(object: Policy["object"], config: MeshConfig): Policy {
   const namespace = object.metadata.namespace ?? "default";

@@ -141,8 +141,8 @@ export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload,
 function labelKey({ memo, model, objects }: Pass, labels: Workload["labels"]): string {
   const names = memo.get("sourceLabels", [objects.virtualServices], () => {
     const found = new Set<string>();
-    for (const { object } of model.ruleSets)
-      for (const rule of object.spec?.http ?? [])
+    for (const { http } of model.ruleSets)
+      for (const { rule } of http)
         for (const match of rule.match ?? []) for (const name in match.sourceLabels) found.add(name);
     return [...found].sort();
   });

@@ -52,8 +52,6 @@ export const virtualServiceProblems = (object: VirtualService): Problem[] =>
   });
 
 function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
-  if (rule.delegate !== undefined)
-    report(`${path}.delegate`, "delegation is not carried out; the rule matches nothing");
   const delay = rule.fault?.delay as Record<string, unknown> | undefined;
   const abort = rule.fault?.abort as Record<string, unknown> | undefined;
   if (delay?.["exponentialDelay"] !== undefined) report(`${path}.fault.delay.exponentialDelay`, "no delay is injected");
@@ -135,6 +133,7 @@ export const gatewayProblems = (object: Gateway): Problem[] =>
 /** What only shows with everything else there: colliding servers, missing credentials, protocols the proxy does not speak. */
 export function modelProblems(model: Model): Problem[] {
   const problems = model.services.flatMap((service) => protocolProblems(model, service));
+  for (const { object, issues } of model.ruleSets) for (const issue of issues) problems.push({ object, ...issue });
   for (const workload of model.workloads) {
     if (!workload.gateway) continue;
     const { byPort, conflicts } = serversOf(model, workload);

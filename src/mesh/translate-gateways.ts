@@ -19,7 +19,7 @@ import {
 import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts";
 import { httpManager, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
-import { resolveGateway } from "./model.ts";
+import { resolveGateway } from "./hosts.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf, httpRoutes } from "./translate-routes.ts";
 import type { GatewayServer, HttpDestination, Model, RuleSet, Workload } from "./types.ts";
@@ -102,7 +102,6 @@ function routeConfiguration(
       if (!rules.object.spec?.http?.length) continue;
       const gateways = new Set(servers.map(({ key }) => key).filter((key) => rules.gateways.has(key)));
       const { routes, catchAll } = httpRoutes(model, rules, {
-        namespace: rules.namespace,
         gateways,
         listenerPort: server.server.port.number,
         clientLabels: workload.labels,

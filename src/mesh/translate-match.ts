@@ -11,7 +11,7 @@ import {
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { type StringMatcher, StringMatcherSchema } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
 import { matchesMap } from "../api/selectors.ts";
-import { resolveGateway } from "./model.ts";
+import { resolveGateway } from "./hosts.ts";
 import type { HttpMatch, StringMatch } from "./types.ts";
 
 /** Whom a rule is translated for; what is known now need not be asked at each request. */

@@ -34,11 +34,11 @@ type WeightInit = MessageInitShape<typeof WeightedCluster_ClusterWeightSchema>;
 export function httpRoutes(
   model: Model,
   rules: RuleSet,
-  context: RouteContext,
+  whom: Omit<RouteContext, "namespace">,
 ): { routes: Route[]; catchAll: Route | undefined } {
   const routes: Route[] = [];
-  for (const rule of rules.object.spec?.http ?? []) {
-    if (rule.delegate !== undefined) continue;
+  for (const { rule, namespace } of rules.http) {
+    const context = { ...whom, namespace };
     const matches = rule.match ?? [];
     if (matches.length === 0) {
       const catchAll = routeOf(model, rule, undefined, context);

@@ -15,7 +15,6 @@ import { isHttp } from "./model.ts";
 import { policyFor, subsetPolicy } from "./policies.ts";
 import { hashPolicyOf } from "./translate-balancing.ts";
 import { outboundName, passthroughName } from "./translate-clusters.ts";
-import type { RouteContext } from "./translate-match.ts";
 import { routeMatch } from "./translate-match.ts";
 import { defaultRoute, httpRoutes } from "./translate-routes.ts";
 import type { Model, RuleSet, ServiceModel } from "./types.ts";
@@ -77,7 +76,7 @@ export function sidecarRoutes(
   for (const service of services) {
     if (!service.ports.some((p) => p.port === port && isHttp(p.protocol))) continue;
     const ruleSet = rulesFor(rules, service.host);
-    const inputs = [service.service, ruleSet?.object];
+    const inputs: unknown[] = [service.service, ruleSet];
     for (const host of [service.host, ...(ruleSet?.destinations ?? [])]) {
       const destination = model.serviceByHost.get(host);
       // What is hashed by is said in the route.
@@ -136,14 +135,12 @@ function serviceHost(
 }
 
 function ruleRoutes(model: Model, ruleSet: RuleSet, client: Client, port: number): Route[] {
-  const context: RouteContext = {
-    namespace: ruleSet.namespace,
+  const { routes, catchAll } = httpRoutes(model, ruleSet, {
     gateways: new Set(["mesh"]),
     listenerPort: port,
     clientLabels: client.labels,
     clientNamespace: client.namespace,
-  };
-  const { routes, catchAll } = httpRoutes(model, ruleSet, context);
+  });
   return catchAll ? [...routes, catchAll] : routes;
 }
 

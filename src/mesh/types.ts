@@ -95,8 +95,24 @@ export interface RuleSet {
   /** "mesh" or "namespace/name". */
   gateways: ReadonlySet<string>;
   exportTo: ReadonlySet<string> | undefined;
+  /** Its http rules, with those of delegates in the places of the rules that name them. */
+  http: readonly OwnedRule[];
+  /** What came up when delegates were taken in. */
+  issues: readonly RuleSetIssue[];
   /** Hosts its http rules lead to, fully qualified: their ports take part in the routes. */
   destinations: readonly string[];
+}
+
+/** A rule and the namespace that short names in it belong to. */
+export interface OwnedRule {
+  rule: HttpRule;
+  namespace: string;
+}
+
+export interface RuleSetIssue {
+  reason: "NotCarriedOut" | "ReferenceNotFound";
+  field: string;
+  message: string;
 }
 
 /** A DestinationRule with its host resolved. */
