@@ -6,7 +6,7 @@ import { HeadAccumulator } from "../wire/accumulate.ts";
 import { type ClientHello, clientHelloBytesMax, sniffClientHello } from "../wire/client_hello.ts";
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { readProxyHeader } from "../wire/proxy_protocol.ts";
-import { nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
+import { closeSocket, nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
 import { holderNames, spiffeIdOf } from "./alt_names.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
@@ -196,7 +196,7 @@ export class Acceptance implements SocketOwner, Swept {
     this.#over();
     this.#onClosed();
     this.#socket.data = nobody;
-    this.#socket.end();
+    closeSocket(this.#socket);
   }
 
   #handOver(slot: ChainSlot, early: Buffer | undefined): void {
@@ -209,7 +209,7 @@ export class Acceptance implements SocketOwner, Swept {
     this.#onClosed();
     this.#socket.data = nobody;
     // Not reset: an alert may still be on its way.
-    this.#socket.end();
+    closeSocket(this.#socket);
   }
   #over(): void {
     this.#state = "over";

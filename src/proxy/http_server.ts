@@ -6,7 +6,7 @@ import { Head, headError, releaseHead, requestHeadBytesMax, scanRequestHead } fr
 import type { HeaderEdits } from "../wire/http1_write.ts";
 import type { Relay } from "../wire/relay.ts";
 import { release } from "../wire/release.ts";
-import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
+import { closeSocket, type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import type { AccessLog } from "./access_log.ts";
 import { AnswerWriter, endsConnection } from "./answer_writer.ts";
 import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "./chain.ts";
@@ -367,7 +367,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     // As Envoy: a client that has closed its side does not wait for an answer.
     this.#exchange.abort("DC");
     if (this.#writer.blocked) this.#writer.end();
-    else this.#socket.end();
+    else closeSocket(this.#socket);
   }
   onClose(): void {
     if (this.#state === "closed" || this.#state === "handed over") return;
@@ -381,7 +381,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     if (this.#state === "lingering") {
       // The answer may still be on its way over a slow link: close, don't reset.
       const waitMs = this.#writer.blocked ? this.#chain.streamIdleMs : lingerMs;
-      if (nowMs - this.#sinceMs > waitMs) this.#socket.end();
+      if (nowMs - this.#sinceMs > waitMs) closeSocket(this.#socket);
       return;
     }
     const exchange = this.#exchange;
@@ -416,7 +416,7 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       closes !== "nothing" ||
       this.#slot.current === undefined
     )
-      this.#socket.end();
+      closeSocket(this.#socket);
   }
 
   /** Has carried all it may, in time or in requests. */

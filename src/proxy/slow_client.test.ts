@@ -6,16 +6,19 @@ import {
   type FixtureProxy,
   freePort,
   httpChain,
+  keyPair,
   listener,
   milliseconds,
   prefix,
   raw,
   routes,
+  serverTls,
   startFixture,
   statusesOf,
   toCluster,
 } from "./fixture.ts";
 import { BodyPace, bodyProgressBytesMin } from "./slow_client.ts";
+import { testAuthority } from "./tls/fixture.ts";
 
 describe("a body's pace", () => {
   const windowMs = 1_000;
@@ -163,6 +166,43 @@ describe("a client that is too slow is closed", () => {
     expect(statusesOf(patient.text)).toEqual([200]);
   });
 });
+
+test("an idle connection over TLS is closed although its client says nothing", async () => {
+  const authority = await testAuthority("test");
+  const chain = { name: "tls", transportSocket: serverTls("tls") } as never;
+  const manager = { commonHttpProtocolOptions: { idleTimeout: milliseconds(500) } };
+  proxy = await startFixture({
+    listeners: [listener("127.0.0.1", port, [httpChain("main", manager, chain)])],
+    clusters: [cluster("app", [`127.0.0.1:${app.port}`])],
+    routes: [routes("main", [{ match: prefix("/"), action: toCluster("app") }])],
+    secrets: [keyPair("tls", await authority.rsa("a"))],
+  });
+  const answered = Promise.withResolvers<void>();
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    tls: { rejectUnauthorized: false },
+    socket: {
+      handshake: (client) => {
+        client.write(get);
+      },
+      // Not reading, it never sees that the proxy says good-bye.
+      data: (client) => {
+        client.pause();
+        answered.resolve();
+      },
+    },
+  });
+  await answered.promise;
+  const open = async (): Promise<string | undefined> => {
+    const stats = await fetch(`http://127.0.0.1:${proxy!.running.adminPort}/stats?filter=downstream_cx_active`);
+    return /^listener.*downstream_cx_active: (\d+)$/m.exec(await stats.text())?.[1];
+  };
+  expect(await open()).toBe("1");
+  for (let i = 0; i < 50 && (await open()) !== "0"; i++) await realClock.sleep(100);
+  expect(await open()).toBe("0");
+  socket.terminate();
+}, 10_000);
 
 describe("a connection has carried all it may", () => {
   test("after its longest life: idle it is closed, busy its next answer says so", async () => {

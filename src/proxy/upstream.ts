@@ -4,7 +4,7 @@ import { HeadAccumulator } from "../wire/accumulate.ts";
 import { ChunkedScanner, type Framing, responseFraming } from "../wire/http1_body.ts";
 import { Head, releaseHead, responseHeadBytesMax, scanResponseHead } from "../wire/http1_head.ts";
 import { release } from "../wire/release.ts";
-import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
+import { closeSocket, type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import type { Runtime } from "./chain.ts";
 import type { ClusterSlot, Endpoint, IdleConnection } from "./cluster.ts";
 import type { Cluster } from "./cluster_config.ts";
@@ -167,7 +167,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   close(): void {
     this.#user = undefined;
     this.#forget();
-    this.socket.end();
+    closeSocket(this.socket);
   }
 
   #forget(): void {
@@ -309,7 +309,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
 
   onEnd(): void {
     this.#over();
-    this.socket.end();
+    closeSocket(this.socket);
   }
   onClose(): void {
     this.#over();

@@ -1,7 +1,7 @@
 // Joins two sockets byte for byte, both ways, with back-pressure and half-close. Used for TCP, upgrades and CONNECT.
 
 import { release } from "./release.ts";
-import type { OwnedSocket, SocketOwner, SocketWriter } from "./socket.ts";
+import { closeSocket, type OwnedSocket, type SocketOwner, type SocketWriter } from "./socket.ts";
 
 export interface RelayObserver {
   /** Bytes that arrived from the first (`true`) or the second socket. */
@@ -36,7 +36,7 @@ class RelayEnd implements SocketOwner {
   }
   onDrain(): void {
     if (!this.writer.flush()) return;
-    if (this.other.closed || (this.ended && this.other.ended)) this.socket.end();
+    if (this.other.closed || (this.ended && this.other.ended)) closeSocket(this.socket);
     else this.other.socket.resume();
   }
   onEnd(): void {
@@ -55,11 +55,11 @@ class RelayEnd implements SocketOwner {
   /** The other side is gone for good: nothing this side sends can be delivered. */
   shut(): void {
     this.writer.end();
-    if (!this.writer.blocked) this.socket.end();
+    if (!this.writer.blocked) closeSocket(this.socket);
   }
   #closeBoth(): void {
-    if (!this.writer.blocked) this.socket.end();
-    if (!this.other.closed && !this.other.writer.blocked) this.other.socket.end();
+    if (!this.writer.blocked) closeSocket(this.socket);
+    if (!this.other.closed && !this.other.writer.blocked) closeSocket(this.other.socket);
   }
 }
 

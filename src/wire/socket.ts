@@ -52,6 +52,15 @@ export const ownedHandlers: SocketHandler<SocketOwner> = {
   },
 };
 
+/**
+ * Closes for good, after what has been written. Not `end()` alone: on TLS it sends close_notify and then waits for the peer's for
+ * ever, and further calls do nothing.
+ */
+export function closeSocket(socket: OwnedSocket): void {
+  socket.shutdown();
+  socket.end();
+}
+
 /** Where errors out of socket callbacks go; set once by the process. */
 export const socketErrors: { report: (error: Error) => void } = { report: () => {} };
 
