@@ -8,16 +8,16 @@ import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { readProxyHeader } from "../wire/proxy_protocol.ts";
 import { closeSocket, nobody, type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { tunnelEstablished, tunnelRefused } from "../wire/tunnel.ts";
-import { holderNames, spiffeIdOf } from "./alt_names.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
-import { chooseMatch } from "./chain_match.ts";
-import { unknownWorkload } from "./cluster.ts";
-import type { CompiledChain, CompiledListener } from "./compile_listener.ts";
-import type { ServerTls } from "./compile_tls.ts";
-import { workloadOfBaggage } from "./edges.ts";
+import { unknownWorkload } from "./clusters/cluster.ts";
+import type { CompiledChain, CompiledListener } from "./compile/listener.ts";
+import { chooseMatch } from "./routing/chain_match.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
-import { judge, type Validation } from "./validation.ts";
+import { workloadOfBaggage } from "./telemetry/edges.ts";
+import { holderNames, spiffeIdOf } from "./tls/alt_names.ts";
+import type { ServerTls } from "./tls/compile_server.ts";
+import { judge, type Validation } from "./tls/validation.ts";
 
 /** From accept to the chosen chain, handshake included. */
 const acceptTimeoutMs = 10_000;

@@ -3,11 +3,11 @@
 import type { OwnedSocket } from "../wire/socket.ts";
 import { admitsPending, type RoutePriority, usageOf } from "./balancing/circuit_breaker.ts";
 import type { Runtime } from "./chain.ts";
-import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity } from "./cluster.ts";
-import type { Cluster } from "./cluster_config.ts";
+import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity } from "./clusters/cluster.ts";
+import type { Cluster } from "./clusters/config.ts";
 import { Dial, type DialListener } from "./dial.ts";
-import { baggageOf } from "./edges.ts";
-import { countConnection, UpstreamConnection, uncountConnection } from "./upstream.ts";
+import { countConnection, UpstreamConnection, uncountConnection } from "./http/upstream.ts";
+import { baggageOf } from "./telemetry/edges.ts";
 
 export interface ConnectorUser {
   /** Named to a tunnel's other side. */

@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import { type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { connectRequest, TunnelAnswerReader } from "../wire/tunnel.ts";
-import type { Transport } from "./cluster.ts";
+import type { Transport } from "./clusters/cluster.ts";
 
 export interface DialListener {
   /** The socket is the listener's now: it must set `socket.data`. `rest` was read past the tunnel's answer. */

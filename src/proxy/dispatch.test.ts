@@ -1,6 +1,6 @@
 // Whose connection is it: the table of dispatch().
 import { expect, test } from "bun:test";
-import type { CompiledListener } from "./compile_listener.ts";
+import type { CompiledListener } from "./compile/listener.ts";
 import { type DispatchTable, dispatch, type LocalWorkload } from "./dispatch.ts";
 import type { XdsNode } from "./xds_node.ts";
 

@@ -1,6 +1,6 @@
 // A connection on a shared wildcard socket: whose is it, and which listener does it belong to? The decision is pure.
 
-import type { CompiledListener } from "./compile_listener.ts";
+import type { CompiledListener } from "./compile/listener.ts";
 import type { XdsNode } from "./xds_node.ts";
 
 /** A pod of this node, as the node's stream lists it. */

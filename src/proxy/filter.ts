@@ -5,10 +5,10 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Framing } from "../wire/http1_body.ts";
 import type { ConnectionInfo, Runtime } from "./chain.ts";
-import type { ClusterSlot } from "./cluster.ts";
-import type { InfoSource } from "./headers.ts";
-import type { RequestView } from "./request.ts";
-import type { HeaderRules, Route } from "./route.ts";
+import type { ClusterSlot } from "./clusters/cluster.ts";
+import type { InfoSource } from "./http/headers.ts";
+import type { RequestView } from "./http/request.ts";
+import type { HeaderRules, Route } from "./routing/route.ts";
 
 /** What a filter may see and do. It lives as long as the request. */
 export interface FilterRequest extends InfoSource {

@@ -1,7 +1,7 @@
 // Inbound chains of all workloads of this process by endpoint address, so that a call to a neighbour needs no tunnel.
 
 import type { InboundTarget } from "./chain.ts";
-import type { Endpoint } from "./cluster.ts";
+import type { Endpoint } from "./clusters/cluster.ts";
 
 export class InboundRegistry {
   readonly #targets = new Map<string, InboundTarget>();

@@ -5,14 +5,14 @@ import { nobody, type OwnedSocket, type SocketOwner } from "../wire/socket.ts";
 import { typeUrls, type XdsConnection } from "../xds/types.ts";
 import { Acceptance } from "./accept.ts";
 import type { ChainSlot, ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
-import { ClusterSlot, unknownWorkload } from "./cluster.ts";
-import { clusterDefaults, unlimitedThresholds } from "./cluster_config.ts";
-import type { CompiledListener } from "./compile_listener.ts";
-import { newDownstreamCounts } from "./counts.ts";
+import { ClusterSlot, unknownWorkload } from "./clusters/cluster.ts";
+import { clusterDefaults, unlimitedThresholds } from "./clusters/config.ts";
+import type { CompiledListener } from "./compile/listener.ts";
 import { type Dispatch, dispatch, type LocalWorkload } from "./dispatch.ts";
 import { type Sockets, socketKey, type WantedSocket } from "./sockets.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
+import { newDownstreamCounts } from "./telemetry/counts.ts";
 import { standardTelemetry } from "./telemetry/options.ts";
 import { XdsNode, type XdsNodeDeps } from "./xds_node.ts";
 

@@ -2,8 +2,8 @@
 
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import type { ConnectionInfo } from "./chain.ts";
-import { unknownWorkload } from "./cluster.ts";
-import { RequestView } from "./request.ts";
+import { unknownWorkload } from "./clusters/cluster.ts";
+import { RequestView } from "./http/request.ts";
 
 export const plainConnection: ConnectionInfo = {
   remoteAddress: "10.0.0.9",

@@ -18,7 +18,7 @@ import {
   startFixture,
   toCluster,
 } from "./fixture.ts";
-import { RequestView } from "./request.ts";
+import { RequestView } from "./http/request.ts";
 
 /** A failure names its seed; MESHBED_FUZZ_SEED=n runs that one alone, MESHBED_FUZZ_FROM=n starts there. */
 const onlySeed = process.env["MESHBED_FUZZ_SEED"];

@@ -2,7 +2,7 @@
 
 import type { OwnedSocket } from "../wire/socket.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
-import { HttpServerConnection } from "./http_server.ts";
+import { HttpServerConnection } from "./http/server.ts";
 import { TcpSession } from "./tcp.ts";
 
 /** `early`: bytes already read. `onClosed` is called once, whatever happens. */

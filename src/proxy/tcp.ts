@@ -1,17 +1,17 @@
 // TCP proxying: one client connection, one endpoint, bytes both ways; neighbours and tunnels as for HTTP.
 
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
-import { pick, pickWeighted } from "./balance.ts";
+import { pick, pickWeighted } from "./balancing/balance.ts";
 import { hashOf } from "./balancing/consistent.ts";
 import type { ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
-import type { ClusterSlot, Endpoint } from "./cluster.ts";
+import type { ClusterSlot, Endpoint } from "./clusters/cluster.ts";
+import { originalDestination } from "./clusters/original_dst.ts";
 import { Dial, type DialListener } from "./dial.ts";
-import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./edges.ts";
+import { countConnection, uncountConnection } from "./http/upstream.ts";
 import { joinSockets } from "./join.ts";
-import { originalDestination } from "./original_dst.ts";
-import { plainInfo, type StreamInfo } from "./stream_info.ts";
+import { plainInfo, type StreamInfo } from "./log/stream_info.ts";
+import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./telemetry/edges.ts";
 import type { EdgeStats } from "./telemetry/telemetry.ts";
-import { countConnection, uncountConnection } from "./upstream.ts";
 
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
 export class TcpSession implements SocketOwner, DialListener {

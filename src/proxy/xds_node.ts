@@ -11,8 +11,8 @@ import { getOrAdd } from "../kernel/map.ts";
 import { type NamedResource, type Subscription, type TypeUrl, typeUrls, type XdsSource } from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
-import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./cluster.ts";
-import type { Cluster } from "./cluster_config.ts";
+import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./clusters/cluster.ts";
+import type { Cluster } from "./clusters/config.ts";
 import { startMonitors } from "./clusters/monitors.ts";
 import {
   type CompiledCluster,
@@ -21,11 +21,11 @@ import {
   overprovisioningOf,
   tunnelSecrets,
 } from "./compile/cluster.ts";
+import { type CompiledListener, compileListener, type ListenerContext } from "./compile/listener.ts";
 import { compileRoutes } from "./compile/route.ts";
-import { type CompiledListener, compileListener, type ListenerContext } from "./compile_listener.ts";
-import { type DownstreamCounts, newDownstreamCounts } from "./counts.ts";
 import type { LogSinks } from "./log/sinks.ts";
-import type { RouteTable } from "./route.ts";
+import type { RouteTable } from "./routing/route.ts";
+import { type DownstreamCounts, newDownstreamCounts } from "./telemetry/counts.ts";
 import { defaultTlsParams } from "./tls/params.ts";
 import { SecretStore } from "./tls/secrets.ts";
 import { SpanExporters } from "./tracing/span_exporter.ts";

@@ -1,7 +1,7 @@
 // /clusters: every cluster with its circuit breakers and endpoints, in Envoy's text form and as admin.v3.Clusters.
 
-import type { ClusterSlot, Endpoint } from "../cluster.ts";
-import type { Thresholds } from "../cluster_config.ts";
+import type { ClusterSlot, Endpoint } from "../clusters/cluster.ts";
+import type { Thresholds } from "../clusters/config.ts";
 
 /** What Envoy prints for "no limit". */
 const unlimited = 4_294_967_295;

@@ -1,6 +1,6 @@
 // /listeners: what is listened on, in Envoy's text form and as admin.v3.Listeners.
 
-import type { CompiledListener } from "../compile_listener.ts";
+import type { CompiledListener } from "../compile/listener.ts";
 import { type Sockets, socketKey } from "../sockets.ts";
 
 export interface ListenerFacts {

@@ -2,8 +2,8 @@
 
 import { breakerState, type RoutePriority } from "../balancing/circuit_breaker.ts";
 import { ejectionReasons } from "../balancing/outlier.ts";
-import type { ClusterSlot } from "../cluster.ts";
-import type { DownstreamCounts } from "../counts.ts";
+import type { ClusterSlot } from "../clusters/cluster.ts";
+import type { DownstreamCounts } from "../telemetry/counts.ts";
 
 export interface Stat {
   /** Envoy's full name: "cluster.web.upstream_rq_total". */

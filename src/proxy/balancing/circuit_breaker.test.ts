@@ -1,6 +1,6 @@
 // Circuit breakers as the admin pages show them, and retry budgets.
 import { expect, test } from "bun:test";
-import { defaultThresholds } from "../cluster_config.ts";
+import { defaultThresholds } from "../clusters/config.ts";
 import { breakerState, retriesMax, usageOf } from "./circuit_breaker.ts";
 import { roundRobin, slotOf } from "./fixture.ts";
 

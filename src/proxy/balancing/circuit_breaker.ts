@@ -1,7 +1,7 @@
 // Circuit breakers: how many retries may be under way, and what is left of each limit.
 
-import type { ClusterSlot, Usage } from "../cluster.ts";
-import type { Thresholds } from "../cluster_config.ts";
+import type { ClusterSlot, Usage } from "../clusters/cluster.ts";
+import type { Thresholds } from "../clusters/config.ts";
 
 export type RoutePriority = "default" | "high";
 

@@ -2,8 +2,8 @@
 
 import { create } from "@bufbuild/protobuf";
 import { OutlierDetectionSchema } from "#gen/xds/envoy/config/cluster/v3/outlier_detection_pb.js";
-import { ClusterSlot, Endpoint, type Placement, unknownWorkload } from "../cluster.ts";
-import { type Cluster, clusterDefaults } from "../cluster_config.ts";
+import { ClusterSlot, Endpoint, type Placement, unknownWorkload } from "../clusters/cluster.ts";
+import { type Cluster, clusterDefaults } from "../clusters/config.ts";
 import { compileOutlier } from "../compile/resilience.ts";
 import type { OutlierConfig } from "./outlier.ts";
 

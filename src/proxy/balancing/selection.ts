@@ -1,8 +1,8 @@
 // How a cluster's endpoints are picked from now until they change: groups by priority, health and locality, each with its policy.
 
 import type { Random } from "../../kernel/random.ts";
-import type { ClusterSlot, Endpoint } from "../cluster.ts";
-import type { LoadBalancing } from "../cluster_config.ts";
+import type { ClusterSlot, Endpoint } from "../clusters/cluster.ts";
+import type { LoadBalancing } from "../clusters/config.ts";
 import { type HashTable, maglevTable, randomHash, ringTable } from "./consistent.ts";
 import { Edf } from "./edf.ts";
 import { localityLoad, type PriorityLoad, priorityLoads } from "./priority.ts";

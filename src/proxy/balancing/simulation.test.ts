@@ -1,9 +1,9 @@
 // Balancing, ejection and limits over thousands of seeds of virtual time. Every failure names its seed; `SEED=n` runs that one alone.
 import { describe, expect, test } from "bun:test";
 import { type Random, seededRandom } from "../../kernel/random.ts";
-import { pick } from "../balance.ts";
-import type { ClusterSlot, Endpoint, Placement, Usage } from "../cluster.ts";
-import { type Cluster, defaultThresholds, type LoadBalancing } from "../cluster_config.ts";
+import type { ClusterSlot, Endpoint, Placement, Usage } from "../clusters/cluster.ts";
+import { type Cluster, defaultThresholds, type LoadBalancing } from "../clusters/config.ts";
+import { pick } from "./balance.ts";
 import { admitsPending, admitsRequest, admitsRetry } from "./circuit_breaker.ts";
 import { type HashTable, maglevTable, randomHash, ringTable } from "./consistent.ts";
 import { hosts, leastRequest, outlierDefaults, roundRobin, slotOf, weights } from "./fixture.ts";

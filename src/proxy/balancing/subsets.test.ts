@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { seededRandom } from "../../kernel/random.ts";
-import { pick } from "../balance.ts";
-import type { Endpoint } from "../cluster.ts";
+import type { Endpoint } from "../clusters/cluster.ts";
+import { pick } from "./balance.ts";
 import { endpointsOf, hosts, roundRobin, slotOf } from "./fixture.ts";
 import { criteriaOf, noCriteria, type SubsetSettings, subsetHosts } from "./subsets.ts";
 

@@ -1,7 +1,7 @@
 // Subsets of a cluster's endpoints by their metadata (Envoy: lb_subset_config), pure.
 
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { Endpoint } from "../cluster.ts";
+import type { Endpoint } from "../clusters/cluster.ts";
 
 /** What a route asks of endpoints: every key with its value, as JSON. */
 export interface Criteria {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { VirtualClock } from "../../kernel/clock.ts";
 import { silentLog } from "../../kernel/log.ts";
-import { ClusterSlot, Endpoint, unknownWorkload } from "../cluster.ts";
-import { clusterDefaults, type DnsFamily } from "../cluster_config.ts";
+import { ClusterSlot, Endpoint, unknownWorkload } from "./cluster.ts";
+import { clusterDefaults, type DnsFamily } from "./config.ts";
 import { ofFamily, resolvedEndpoints, watchDns } from "./dns.ts";
 
 const nameOf = (host: string): Endpoint =>

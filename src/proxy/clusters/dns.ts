@@ -5,8 +5,8 @@ import { isIPv6 } from "node:net";
 import type { Cancel } from "../../kernel/clock.ts";
 import { messageOf } from "../../kernel/errors.ts";
 import type { Runtime } from "../chain.ts";
-import { type ClusterSlot, Endpoint } from "../cluster.ts";
-import type { DnsFamily, DnsSettings } from "../cluster_config.ts";
+import { type ClusterSlot, Endpoint } from "./cluster.ts";
+import type { DnsFamily, DnsSettings } from "./config.ts";
 
 /** Addresses of one name; further ones are left out. */
 const addressesMax = 256;

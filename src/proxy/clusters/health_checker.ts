@@ -5,8 +5,8 @@ import { HeadAccumulator } from "../../wire/accumulate.ts";
 import { Head, responseHeadBytesMax, scanResponseHead } from "../../wire/http1_head.ts";
 import type { OwnedSocket, SocketOwner } from "../../wire/socket.ts";
 import type { Runtime } from "../chain.ts";
-import type { ClusterSlot, Endpoint, Transport } from "../cluster.ts";
 import { Dial, type DialListener } from "../dial.ts";
+import type { ClusterSlot, Endpoint, Transport } from "./cluster.ts";
 import {
   type CheckResult,
   type HealthCheck,

@@ -3,7 +3,7 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import { OutlierDetector } from "../balancing/outlier.ts";
 import type { Runtime } from "../chain.ts";
-import type { ClusterSlot, Endpoint } from "../cluster.ts";
+import type { ClusterSlot, Endpoint } from "./cluster.ts";
 import { watchDns } from "./dns.ts";
 import { HealthChecker } from "./health_checker.ts";
 

@@ -2,11 +2,11 @@
 
 import type { Cancel } from "../../kernel/clock.ts";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { pick } from "../balance.ts";
+import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
-import type { ClusterSlot, Endpoint, WorkloadIdentity } from "../cluster.ts";
 import { Connector, type ConnectorUser } from "../connector.ts";
-import type { UpstreamConnection, UpstreamUser } from "../upstream.ts";
+import type { UpstreamConnection, UpstreamUser } from "../http/upstream.ts";
+import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
 
 export interface OwnRequest {
   method: "GET" | "POST";

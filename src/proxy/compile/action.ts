@@ -13,9 +13,10 @@ import {
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import { criteriaOf } from "../balancing/subsets.ts";
-import { ClusterSlot } from "../cluster.ts";
-import type { MirrorPolicy } from "../mirror.ts";
-import type { RequestView } from "../request.ts";
+import { ClusterSlot } from "../clusters/cluster.ts";
+import type { MirrorPolicy } from "../http/mirror.ts";
+import type { RequestView } from "../http/request.ts";
+import { compileHashPolicy } from "../routing/hash_policy.ts";
 import type {
   DirectAction,
   ForwardAction,
@@ -23,8 +24,7 @@ import type {
   HostRewrite,
   RedirectAction,
   WeightedTarget,
-} from "../route.ts";
-import { compileHashPolicy } from "../routing/hash_policy.ts";
+} from "../routing/route.ts";
 import { durationMs } from "./any.ts";
 import { dataText } from "./data_source.ts";
 import { runtimeShareOf } from "./fraction.ts";

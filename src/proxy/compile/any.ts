@@ -5,8 +5,8 @@ import type { Any, Duration } from "@bufbuild/protobuf/wkt";
 import type { Address } from "#gen/xds/envoy/config/core/v3/address_pb.js";
 import type { Metadata } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { ServiceIdentity } from "../cluster.ts";
-import { unknownService } from "../cluster.ts";
+import type { ServiceIdentity } from "../clusters/cluster.ts";
+import { unknownService } from "../clusters/cluster.ts";
 
 /** The message inside, or undefined when it is of another type. */
 export function unpack<Desc extends DescMessage>(any: Any, schema: Desc): MessageShape<Desc> | undefined {

@@ -22,7 +22,7 @@ import { MeshbedError } from "../../kernel/errors.ts";
 import { isPrime } from "../balancing/consistent.ts";
 import type { SlowStart } from "../balancing/slow_start.ts";
 import type { SubsetSettings } from "../balancing/subsets.ts";
-import { type LoadBalancing, panicThresholdDefaultPercent } from "../cluster_config.ts";
+import { type LoadBalancing, panicThresholdDefaultPercent } from "../clusters/config.ts";
 import { durationMs, unpack } from "./any.ts";
 import { compileSubsets } from "./subsets.ts";
 

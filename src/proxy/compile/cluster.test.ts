@@ -19,7 +19,7 @@ import { RingHashSchema } from "#gen/xds/envoy/extensions/load_balancing_policie
 import { RoundRobinSchema } from "#gen/xds/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { leastRequest, roundRobin } from "../balancing/fixture.ts";
-import { clusterDefaults, defaultThresholds } from "../cluster_config.ts";
+import { clusterDefaults, defaultThresholds } from "../clusters/config.ts";
 import { pack } from "../fixture.ts";
 import { SecretStore } from "../tls/secrets.ts";
 import { compileCluster, compileEndpoints } from "./cluster.ts";

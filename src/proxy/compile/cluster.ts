@@ -11,14 +11,14 @@ import type { LbEndpoint, LocalityLbEndpoints } from "#gen/xds/envoy/config/endp
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { HttpProtocolOptionsSchema as UpstreamOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { Endpoint, type EndpointHealth, type Placement, parseWorkload, type Transport } from "../cluster.ts";
+import { Endpoint, type EndpointHealth, type Placement, parseWorkload, type Transport } from "../clusters/cluster.ts";
 import {
   type Cluster,
   connectionIdleDefaultMs,
   connectTimeoutDefaultMs,
   type DnsFamily,
   type DnsSettings,
-} from "../cluster_config.ts";
+} from "../clusters/config.ts";
 import { compileClientTls, tunnelTls } from "../tls/compile_client.ts";
 import type { SecretStore } from "../tls/secrets.ts";
 import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";

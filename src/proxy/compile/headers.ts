@@ -6,7 +6,7 @@ import {
 } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import { compileHeaderValue } from "../log/formatter.ts";
-import type { HeaderAddition, HeaderRules } from "../route.ts";
+import type { HeaderAddition, HeaderRules } from "../routing/route.ts";
 
 export function compileHeaderRules(
   add: readonly HeaderValueOption[],

@@ -8,8 +8,8 @@ import type {
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { Random } from "../../kernel/random.ts";
-import type { Match, PathTest } from "../route.ts";
 import { compileHeader, compileMetadata, compileQuery, compileRegex, type RequestTest } from "../routing/match.ts";
+import type { Match, PathTest } from "../routing/route.ts";
 import { compileUriTemplate, type UriTemplate } from "../routing/uri_template.ts";
 import { unpack } from "./any.ts";
 import { draws, runtimeShareOf } from "./fraction.ts";

@@ -13,7 +13,7 @@ import { CodecClientType } from "#gen/xds/envoy/type/v3/http_pb.js";
 import type { Int64Range } from "#gen/xds/envoy/type/v3/range_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { OutlierConfig } from "../balancing/outlier.ts";
-import { defaultThresholds, type Thresholds } from "../cluster_config.ts";
+import { defaultThresholds, type Thresholds } from "../clusters/config.ts";
 import type { HealthCheck, HttpCheck, StatusRange } from "../clusters/health_check.ts";
 import { durationMs } from "./any.ts";
 

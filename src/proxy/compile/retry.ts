@@ -4,8 +4,8 @@ import {
   RetryPolicy_ResetHeaderFormat as ResetFormat,
   type RetryPolicy as RetryMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
-import { parseRetryOn, type RetryPolicy, statusCodesOf } from "../retry.ts";
 import { compileHeader } from "../routing/match.ts";
+import { parseRetryOn, type RetryPolicy, statusCodesOf } from "../routing/retry.ts";
 import { durationMs } from "./any.ts";
 
 /** Envoy's defaults. */

@@ -9,8 +9,8 @@ import {
 import { UriTemplateRewriteConfigSchema } from "#gen/xds/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import type { RegexMatchAndSubstitute } from "#gen/xds/envoy/type/matcher/v3/regex_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { RedirectAction } from "../route.ts";
 import { compileRe2 } from "../routing/match.ts";
+import type { RedirectAction } from "../routing/route.ts";
 import { compileTemplateRewrite } from "../routing/uri_template.ts";
 import { unpack } from "./any.ts";
 import { compileTemplateMatch } from "./match.ts";

@@ -11,11 +11,11 @@ import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_p
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { UriTemplateRewriteConfigSchema } from "#gen/xds/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js";
 import { seededRandom } from "../../kernel/random.ts";
-import { ClusterSlot, unknownWorkload } from "../cluster.ts";
+import { ClusterSlot, unknownWorkload } from "../clusters/cluster.ts";
 import { exact, pack } from "../fixture.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { requestOf } from "../request_fixture.ts";
-import { findRoute, findVirtualHost, pickTarget, type Route, type RouteTable } from "../route.ts";
+import { findRoute, findVirtualHost, pickTarget, type Route, type RouteTable } from "../routing/route.ts";
 import { compileRoutes } from "./route.ts";
 
 type RouteInit = MessageInitShape<typeof RouteSchema>;

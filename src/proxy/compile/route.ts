@@ -8,10 +8,10 @@ import {
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { Random } from "../../kernel/random.ts";
-import type { ClusterSlot } from "../cluster.ts";
+import type { ClusterSlot } from "../clusters/cluster.ts";
 import { compileCorsFields, compileFilterSettings } from "../filters/registry.ts";
-import type { HeaderRules, Route, RouteTable, VirtualHost } from "../route.ts";
 import { compileRateLimits } from "../routing/rate_limits.ts";
+import type { HeaderRules, Route, RouteTable, VirtualHost } from "../routing/route.ts";
 import { indexRoutes } from "../routing/route_index.ts";
 import { type ActionContext, compileAction } from "./action.ts";
 import { compileHeaderRules } from "./headers.ts";

@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { exact, pack, prefix, toCluster } from "../fixture.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileCors, isPreflight, preflightAnswer } from "./cors.ts";
 import { FilterFixture, httpFilter } from "./fixture.ts";
 

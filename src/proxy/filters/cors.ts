@@ -5,7 +5,7 @@ import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_
 import type { Random } from "../../kernel/random.ts";
 import { draws, runtimeShareOf } from "../compile/fraction.ts";
 import type { Filter, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileString, type TextTest } from "../routing/match.ts";
 
 /** Undefined or empty: the level around decides, as in Envoy. */

@@ -4,7 +4,7 @@ import { type HTTPFault, HTTPFaultSchema } from "#gen/xds/envoy/extensions/filte
 import { durationMs } from "../compile/any.ts";
 import { draws, shareOf } from "../compile/fraction.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileHeader, type FieldTest } from "../routing/match.ts";
 import { Throttle } from "./throttle.ts";
 

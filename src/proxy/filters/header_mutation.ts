@@ -8,7 +8,7 @@ import {
 } from "#gen/xds/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.js";
 import { compileHeaderRules } from "../compile/headers.ts";
 import type { FilterFactory } from "../filter.ts";
-import type { HeaderRules } from "../route.ts";
+import type { HeaderRules } from "../routing/route.ts";
 
 interface Mutations {
   request: readonly HeaderRules[];

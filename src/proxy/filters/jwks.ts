@@ -2,7 +2,7 @@
 
 import type { JwtProvider, RemoteJwks } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
-import { unknownWorkload } from "../cluster.ts";
+import { unknownWorkload } from "../clusters/cluster.ts";
 import { requestCluster } from "../clusters/request.ts";
 import { durationMs } from "../compile/any.ts";
 import { dataText } from "../compile/data_source.ts";

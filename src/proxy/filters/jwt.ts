@@ -9,7 +9,7 @@ import {
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
 import { compileMatch } from "../compile/match.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
-import { type Match, matches } from "../route.ts";
+import { type Match, matches } from "../routing/route.ts";
 import { isPreflight } from "./cors.ts";
 import { Provider } from "./jwt_provider.ts";
 import { compileRequirement, type Providers, type Requirement } from "./jwt_requirement.ts";

@@ -3,7 +3,7 @@
 import type { JwtProvider } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import { durationMs } from "../compile/any.ts";
 import type { FilterDeps, FilterRequest } from "../filter.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileString } from "../routing/match.ts";
 import { compileKeySource, type KeySource } from "./jwks.ts";
 import type { KeySet } from "./jwt_keys.ts";

@@ -13,8 +13,8 @@ import { MeshbedError } from "../../kernel/errors.ts";
 import { draws, runtimeShareOf } from "../compile/fraction.ts";
 import { compileHeaderRules } from "../compile/headers.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest, FilterResponse } from "../filter.ts";
-import type { HeaderRules } from "../route.ts";
 import { type DescriptorEntry, descriptorOf } from "../routing/rate_limits.ts";
+import type { HeaderRules } from "../routing/route.ts";
 import { type BucketState, compileBucket, refill, type TokenBucket, take } from "./token_bucket.ts";
 
 export interface Descriptor {

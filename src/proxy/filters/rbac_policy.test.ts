@@ -3,11 +3,11 @@ import { describe, expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RBAC_Action as Action, RBACSchema } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
-import { holderNames } from "../alt_names.ts";
 import type { ConnectionInfo } from "../chain.ts";
-import { unknownWorkload } from "../cluster.ts";
+import { unknownWorkload } from "../clusters/cluster.ts";
 import { exact, pack } from "../fixture.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
+import { holderNames } from "../tls/alt_names.ts";
 import { compilePolicies, decide, type Subject } from "./rbac_policy.ts";
 
 type Init = MessageInitShape<typeof RBACSchema>;

@@ -7,7 +7,7 @@ import type { PathMatcher } from "#gen/xds/envoy/type/matcher/v3/path_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ConnectionInfo, Peer } from "../chain.ts";
 import { unpack } from "../compile/any.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileCidr } from "../routing/cidr.ts";
 import { compileHeader, compileMetadata, compileString } from "../routing/match.ts";
 import { compileUriTemplate } from "../routing/uri_template.ts";

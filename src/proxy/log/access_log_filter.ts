@@ -10,9 +10,9 @@ import { MeshbedError } from "../../kernel/errors.ts";
 import type { Random } from "../../kernel/random.ts";
 import { draws, shareOf } from "../compile/fraction.ts";
 import { compileHeader } from "../routing/match.ts";
-import type { Needs, StreamInfo } from "../stream_info.ts";
 import { operatorOf } from "./operators.ts";
 import { isResponseFlag } from "./response_flags.ts";
+import type { Needs, StreamInfo } from "./stream_info.ts";
 
 export type LogFilter = (info: StreamInfo) => boolean;
 

@@ -1,9 +1,9 @@
 // Command operators about the downstream TLS connection and its certificates; read from the session only when a format asks.
 
 import type { X509Certificate } from "node:crypto";
-import { altNamesOf } from "../alt_names.ts";
-import type { StreamInfo } from "../stream_info.ts";
+import { altNamesOf } from "../tls/alt_names.ts";
 import type { Operator } from "./operators.ts";
+import type { StreamInfo } from "./stream_info.ts";
 
 const versions: Readonly<Record<string, string>> = { "TLSv1.2": "TLSv1.2", "TLSv1.3": "TLSv1.3" };
 

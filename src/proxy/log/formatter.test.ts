@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { newEdits } from "../../wire/http1_write.ts";
-import { parseWorkload } from "../cluster.ts";
+import { parseWorkload } from "../clusters/cluster.ts";
 import { requestOf } from "../request_fixture.ts";
-import { noNeeds, type StreamInfo } from "../stream_info.ts";
 import { compileBodyText, compileHeaderValue, compileJson, compileLogText, envoyFormat } from "./formatter.ts";
+import { noNeeds, type StreamInfo } from "./stream_info.ts";
 
 /** What Istio's control plane configures when asked for text. */
 const istioFormat =

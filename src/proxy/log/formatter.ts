@@ -3,8 +3,8 @@
 import { Buffer } from "node:buffer";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { type Needs, noNeeds, type StreamInfo } from "../stream_info.ts";
 import { type Operator, operatorOf, type Value } from "./operators.ts";
+import { type Needs, noNeeds, type StreamInfo } from "./stream_info.ts";
 
 export type TextFormat = (info: StreamInfo) => string;
 

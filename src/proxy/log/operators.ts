@@ -3,10 +3,10 @@
 import { hostname } from "node:os";
 import { MeshbedError } from "../../kernel/errors.ts";
 import { uuid } from "../../kernel/random.ts";
-import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "../stream_info.ts";
 import { certificateOperators } from "./certificate_operators.ts";
 import { compileTime } from "./format_time.ts";
 import { longFlags } from "./response_flags.ts";
+import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "./stream_info.ts";
 
 export type Value = string | number | boolean | object | undefined;
 export type Operator = (info: StreamInfo) => Value;

@@ -6,7 +6,7 @@ import type { Random } from "../../kernel/random.ts";
 import { hashOf, randomHash } from "../balancing/consistent.ts";
 import type { ConnectionInfo } from "../chain.ts";
 import { durationMs } from "../compile/any.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 
 /** What a policy may see and do. */
 export interface HashContext {

@@ -5,7 +5,7 @@ import type { MetadataMatcher } from "#gen/xds/envoy/type/matcher/v3/metadata_pb
 import type { StringMatcher } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
 import type { ValueMatcher } from "#gen/xds/envoy/type/matcher/v3/value_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 
 export type TextTest = (value: string) => boolean;
 export type RequestTest = (request: RequestView) => boolean;

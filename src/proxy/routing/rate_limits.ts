@@ -4,7 +4,7 @@ import type { RateLimit_Action as Action, RateLimit } from "#gen/xds/envoy/confi
 import { RateLimit_Action_MetaData_Source as Source } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { MetadataKey } from "#gen/xds/envoy/type/metadata/v3/metadata_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { RequestView } from "../request.ts";
+import type { RequestView } from "../http/request.ts";
 import { compileHeader, compileQuery, type RequestTest } from "./match.ts";
 
 export interface DescriptorEntry {

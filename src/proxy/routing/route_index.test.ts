@@ -2,10 +2,10 @@ import { expect, test } from "bun:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { type Random, seededRandom } from "../../kernel/random.ts";
-import { ClusterSlot } from "../cluster.ts";
+import { ClusterSlot } from "../clusters/cluster.ts";
 import { compileRoutes } from "../compile/route.ts";
 import { requestOf } from "../request_fixture.ts";
-import { findRoute } from "../route.ts";
+import { findRoute } from "./route.ts";
 
 const segments = ["a", "b", "ab", "abc", "x"];
 

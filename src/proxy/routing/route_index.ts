@@ -2,8 +2,8 @@
 // trying them in order.
 
 import { getOrAdd } from "../../kernel/map.ts";
-import type { RequestView } from "../request.ts";
-import { matches, type Route } from "../route.ts";
+import type { RequestView } from "../http/request.ts";
+import { matches, type Route } from "./route.ts";
 
 /** Fewer routes are tried one by one. */
 const indexedRoutesMin = 8;

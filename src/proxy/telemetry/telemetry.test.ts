@@ -4,7 +4,7 @@ import { create, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
 import { Metrics } from "../../kernel/metrics.ts";
-import { parseWorkload, unknownWorkload } from "../cluster.ts";
+import { parseWorkload, unknownWorkload } from "../clusters/cluster.ts";
 import {
   cluster,
   type FixtureProxy,

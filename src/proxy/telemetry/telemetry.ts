@@ -1,7 +1,7 @@
 // Istio's standard metrics. The series of one (source, destination) pair are looked up once per response code and then incremented directly.
 
 import { keepExemplar, observe } from "../../kernel/metrics.ts";
-import type { ServiceIdentity, WorkloadIdentity } from "../cluster.ts";
+import type { ServiceIdentity, WorkloadIdentity } from "../clusters/cluster.ts";
 import type { TelemetryOptions } from "./options.ts";
 import type { RequestSeries, SeriesRegistry, SeriesUser, TcpSeries } from "./series.ts";
 

@@ -23,7 +23,7 @@ import {
   toCluster,
   trusted,
 } from "../fixture.ts";
-import { lacksTls } from "../require_tls.ts";
+import { lacksTls } from "../routing/require_tls.ts";
 import { clientTlsOf, hourMs, type Pair, type TestAuthority, testAuthority, tlsCertificate } from "./fixture.ts";
 
 type Tls = MessageInitShape<typeof UpstreamTlsContextSchema>;

@@ -6,11 +6,11 @@ import type { Cluster as ClusterMessage } from "#gen/xds/envoy/config/cluster/v3
 import { UpstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import { spiffeIdOf } from "../alt_names.ts";
 import { unpack } from "../compile/any.ts";
-import { altNamesFit, hostTest, judge, type Validation } from "../validation.ts";
+import { spiffeIdOf } from "./alt_names.ts";
 import { compileTlsParams } from "./params.ts";
 import { keyPairSources, type SecretStore, secretNamesOf, validationSource } from "./secrets.ts";
+import { altNamesFit, hostTest, judge, type Validation } from "./validation.ts";
 
 /** TLS towards a server. */
 export interface ClientTls {

@@ -11,10 +11,10 @@ import {
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { CommonTlsContext } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
-import { altNamesOf, spiffeIdOf } from "../alt_names.ts";
 import { dataText } from "../compile/data_source.ts";
-import { addDefaults, compileValidation, type Validation } from "../validation.ts";
+import { altNamesOf, spiffeIdOf } from "./alt_names.ts";
 import type { TlsParams } from "./params.ts";
+import { addDefaults, compileValidation, type Validation } from "./validation.ts";
 
 export interface KeyPair {
   certPem: string;

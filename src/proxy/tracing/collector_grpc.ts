@@ -4,11 +4,11 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import { Duplex } from "node:stream";
 import { MeshbedError } from "../../kernel/errors.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
-import { pick } from "../balance.ts";
+import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
-import type { ClusterSlot, WorkloadIdentity } from "../cluster.ts";
+import type { ClusterSlot, WorkloadIdentity } from "../clusters/cluster.ts";
 import { Dial } from "../dial.ts";
-import { baggageOf } from "../edges.ts";
+import { baggageOf } from "../telemetry/edges.ts";
 
 export interface GrpcMethod {
   slot: ClusterSlot;

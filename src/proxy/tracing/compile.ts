@@ -16,10 +16,10 @@ import type { CustomTag as CustomTagMessage } from "#gen/xds/envoy/type/tracing/
 import type { Percent } from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ChainOwner, Runtime } from "../chain.ts";
-import type { ClusterSlot } from "../cluster.ts";
+import type { ClusterSlot } from "../clusters/cluster.ts";
 import { requestCluster } from "../clusters/request.ts";
 import { durationMs, unpack } from "../compile/any.ts";
-import { fieldAfter, type StreamInfo } from "../stream_info.ts";
+import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
 import { GrpcCollector } from "./collector_grpc.ts";
 import { encodeTraces } from "./otlp.ts";
 import { type SendSpans, SpanExporter, type SpanExporters } from "./span_exporter.ts";

@@ -3,10 +3,10 @@
 import type { Random } from "../../kernel/random.ts";
 import type { HeaderEdits } from "../../wire/http1_write.ts";
 import { draws } from "../compile/fraction.ts";
-import { removeHeader, setHeader } from "../headers.ts";
-import type { RequestView } from "../request.ts";
-import type { Route } from "../route.ts";
-import { fieldAfter, type StreamInfo } from "../stream_info.ts";
+import { removeHeader, setHeader } from "../http/headers.ts";
+import type { RequestView } from "../http/request.ts";
+import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
+import type { Route } from "../routing/route.ts";
 import { b3FieldsOf, b3SingleOf, type Extracted, extract, traceparentOf } from "./trace_context.ts";
 
 export interface Span {

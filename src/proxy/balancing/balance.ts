@@ -1,0 +1,54 @@
+// Picks one endpoint of a cluster for a request.
+
+import type { Random } from "../../kernel/random.ts";
+import type { ClusterSlot, Endpoint } from "../clusters/cluster.ts";
+import { type Selection, select } from "./selection.ts";
+import { type Criteria, noCriteria, subsetHosts } from "./subsets.ts";
+
+/** Further picks to find a host that is not in `avoid` (Envoy: host_selection_retry_max_attempts, Istio sets 5). */
+const reselectionsMax = 5;
+
+/**
+ * Undefined when the cluster has no usable endpoint. `avoid`: hosts that earlier attempts of this request failed on.
+ * `hash` is the request's by its route's hash policy; without one, consistent hashing picks at random.
+ * `criteria`: what the route asks of endpoints, which matters to clusters with subsets.
+ */
+export function pick(
+  slot: ClusterSlot,
+  random: Random,
+  avoid: readonly Endpoint[] | undefined,
+  hash?: bigint,
+  criteria?: Criteria,
+): Endpoint | undefined {
+  const selection = slot.selection ?? prepare(slot, random, criteria);
+  if (selection === undefined) return undefined;
+  let chosen = selection.pick(random, hash, 0);
+  if (avoid !== undefined)
+    for (let attempt = 1; attempt <= reselectionsMax && avoid.includes(chosen); attempt++)
+      chosen = selection.pick(random, hash, attempt);
+  return chosen;
+}
+
+/** After a change, and for each pick of a subset. */
+function prepare(slot: ClusterSlot, random: Random, criteria: Criteria = noCriteria): Selection | undefined {
+  const { current, subsets } = slot;
+  if (current === undefined) return undefined;
+  if (current.subsets === undefined) {
+    slot.selection = select(slot, slot.all, random);
+    return slot.selection;
+  }
+  if (!subsets.has(criteria.id))
+    subsets.set(criteria.id, select(slot, subsetHosts(slot.all, current.subsets, criteria), random));
+  return subsets.get(criteria.id);
+}
+
+/** Index into `weights` by one draw; weights of 0 are never chosen. Undefined when all are 0. */
+export function pickWeighted(weights: readonly number[], total: number, random: Random): number | undefined {
+  if (total <= 0) return undefined;
+  let at = random.below(total);
+  for (let i = 0; i < weights.length; i++) {
+    at -= weights[i]!;
+    if (at < 0) return i;
+  }
+  return undefined;
+}
