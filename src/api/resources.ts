@@ -78,6 +78,26 @@ export const destinationRules = resource<types.DestinationRule>(
   "destinationrules",
 );
 
+export const authorizationPolicies = resource<types.AuthorizationPolicy>(
+  "security.istio.io",
+  "v1",
+  "AuthorizationPolicy",
+  "authorizationpolicies",
+);
+export const peerAuthentications = resource<types.PeerAuthentication>(
+  "security.istio.io",
+  "v1",
+  "PeerAuthentication",
+  "peerauthentications",
+);
+export const requestAuthentications = resource<types.RequestAuthentication>(
+  "security.istio.io",
+  "v1",
+  "RequestAuthentication",
+  "requestauthentications",
+);
+export const telemetries = resource<types.Telemetry>("telemetry.istio.io", "v1", "Telemetry", "telemetries");
+
 /** The REST path of a collection, or of one object when `name` is given. */
 export function pathOf(resource: Resource, namespace?: string, name?: string, subresource?: string): string {
   let path = resource.group === "" ? `/api/${resource.version}` : `/apis/${resource.group}/${resource.version}`;

@@ -21,6 +21,8 @@ import type { IService } from "kubernetes-models/v1/Service";
 import type { IServiceAccount } from "kubernetes-models/v1/ServiceAccount";
 import type { IDestinationRule } from "./destination-rule.ts";
 import type { Stored } from "./object.ts";
+import type { IAuthorizationPolicy, IPeerAuthentication, IRequestAuthentication } from "./security.ts";
+import type { ITelemetry } from "./telemetry.ts";
 
 export type Namespace = Stored<INamespace>;
 export type Node = Stored<INode>;
@@ -42,3 +44,7 @@ export type Lease = Stored<ILease>;
 export type Gateway = Stored<IGateway>;
 export type VirtualService = Stored<IVirtualService>;
 export type DestinationRule = Stored<IDestinationRule>;
+export type AuthorizationPolicy = Stored<IAuthorizationPolicy>;
+export type PeerAuthentication = Stored<IPeerAuthentication>;
+export type RequestAuthentication = Stored<IRequestAuthentication>;
+export type Telemetry = Stored<ITelemetry>;

@@ -2,6 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
+import type { AccessLog } from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
 import { type Filter, FilterSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
@@ -15,8 +16,32 @@ import {
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { adsSource, durationOf, pack } from "./envoy.ts";
 
+export interface HttpFilter {
+  name: string;
+  configType: { case: "typedConfig"; value: Any };
+}
+
+export const httpFilter = (name: string, config: Any): HttpFilter => ({
+  name,
+  configType: { case: "typedConfig", value: config },
+});
+
+export const networkFilter = (name: string, config: Any): Filter =>
+  create(FilterSchema, { name, configType: { case: "typedConfig", value: config } });
+
+/** What a listener says about what goes through it. */
+export interface ListenerTelemetry {
+  /** Tells configurations apart. */
+  key: string;
+  accessLog: readonly AccessLog[];
+  /** Of the filter istio.stats; undefined for the standard metrics. */
+  stats: Any | undefined;
+}
+
+const statsFilter = "istio.stats";
+
 /** Made once: the filters' own configuration is empty, routes carry what differs. */
-const httpFilters: readonly { name: string; configType: { case: "typedConfig"; value: Any } }[] = [
+const httpFilters: readonly HttpFilter[] = [
   // A fault is injected before anything else can answer.
   { name: "envoy.filters.http.fault", configType: { case: "typedConfig", value: pack(HTTPFaultSchema, {}) } },
   // Answers preflights, so it comes before what would send them on.
@@ -33,8 +58,12 @@ export function httpManager(options: {
   edge: boolean;
   /** A workload's own listener: its application learns who called. */
   inbound?: boolean;
+  /** Who the caller is and what it may do: before everything else. */
+  security?: readonly HttpFilter[];
+  telemetry?: ListenerTelemetry;
 }): Filter {
-  const { routes, edge, inbound = false, statPrefix } = options;
+  const { routes, edge, inbound = false, statPrefix, security = [], telemetry } = options;
+  const stats = telemetry?.stats ? [httpFilter(statsFilter, telemetry.stats)] : [];
   return create(FilterSchema, {
     name: "envoy.filters.network.http_connection_manager",
     configType: {
@@ -46,7 +75,8 @@ export function httpManager(options: {
           typeof routes === "string"
             ? { case: "rds", value: { configSource: adsSource, routeConfigName: routes } }
             : { case: "routeConfig", value: routes },
-        httpFilters: [...httpFilters],
+        httpFilters: [...security, ...stats, ...httpFilters],
+        accessLog: [...(telemetry?.accessLog ?? [])],
         useRemoteAddress: edge,
         normalizePath: true,
         mergeSlashes: true,
@@ -67,7 +97,11 @@ export function httpManager(options: {
 }
 
 /** One cluster, or several with weights. */
-export function tcpProxy(statPrefix: string, clusters: readonly { name: string; weight: number }[]): Filter {
+export function tcpProxy(
+  statPrefix: string,
+  clusters: readonly { name: string; weight: number }[],
+  telemetry?: ListenerTelemetry,
+): Filter {
   const only = clusters.length === 1 ? clusters[0] : undefined;
   return create(FilterSchema, {
     name: "envoy.filters.network.tcp_proxy",
@@ -78,7 +112,12 @@ export function tcpProxy(statPrefix: string, clusters: readonly { name: string; 
         clusterSpecifier: only
           ? { case: "cluster", value: only.name }
           : { case: "weightedClusters", value: { clusters: [...clusters] } },
+        accessLog: [...(telemetry?.accessLog ?? [])],
       }),
     },
   });
 }
+
+/** Before the TCP proxy, where metrics are not the standard ones. */
+export const statsFilters = ({ stats }: ListenerTelemetry): Filter[] =>
+  stats === undefined ? [] : [networkFilter(statsFilter, stats)];

@@ -5,21 +5,33 @@ import { join } from "node:path";
 import { createRegistry, type DescMessage, type Message, toJson } from "@bufbuild/protobuf";
 import { parseAllDocuments, stringify } from "yaml";
 import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
+import { JwtAuthenticationSchema } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
+import { RBACSchema as HttpRbacSchema } from "#gen/xds/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
 import { RouterSchema } from "#gen/xds/envoy/extensions/filters/http/router/v3/router_pb.js";
 import { HttpConnectionManagerSchema } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
+import { RBACSchema as NetworkRbacSchema } from "#gen/xds/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
+import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import { PreviousHostsPredicateSchema } from "#gen/xds/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
 import {
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
 import type { KubeObject } from "../api/object.ts";
 import { schemaOf } from "../xds/protocol.ts";
 import { type TypeUrl, typeUrls } from "../xds/types.ts";
 import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
+import {
+  authorizationPolicyProblems,
+  peerAuthenticationProblems,
+  requestAuthenticationProblems,
+  telemetryProblems,
+} from "./problems-security.ts";
 import { createTranslator, noObjects } from "./translator.ts";
 import type { MeshObjects, Model } from "./types.ts";
 
@@ -30,6 +42,12 @@ const outputSuffix = ".xds.yaml";
 
 /** Types in the `Any` fields we emit. */
 const extensions = createRegistry(
+  HttpRbacSchema,
+  NetworkRbacSchema,
+  UriTemplateMatchConfigSchema,
+  JwtAuthenticationSchema,
+  FileAccessLogSchema,
+  TypedStructSchema,
   CorsSchema,
   CorsPolicySchema,
   UpstreamTlsContextSchema,
@@ -59,6 +77,10 @@ const kinds: Readonly<Record<string, keyof MeshObjects>> = {
   Gateway: "gateways",
   VirtualService: "virtualServices",
   DestinationRule: "destinationRules",
+  AuthorizationPolicy: "authorizationPolicies",
+  PeerAuthentication: "peerAuthentications",
+  RequestAuthentication: "requestAuthentications",
+  Telemetry: "telemetries",
 };
 
 export const goldenCases = (): string[] =>
@@ -121,6 +143,10 @@ function problemsOf(model: Model): string[] {
     ...model.ruleSets.flatMap(({ object }) => virtualServiceProblems(object)),
     ...[...model.policiesByHost.values()].flat().flatMap(({ object }) => destinationRuleProblems(object)),
     ...model.gateways.flatMap(gatewayProblems),
+    ...model.authorizationPolicies.flatMap(authorizationPolicyProblems),
+    ...model.requestAuthentications.flatMap(requestAuthenticationProblems),
+    ...model.peerAuthentications.flatMap((object) => peerAuthenticationProblems(object, model)),
+    ...model.telemetries.flatMap(telemetryProblems),
     ...modelProblems(model),
   ];
   return all.map(({ object, reason, message }) => `${object.kind} ${object.metadata.name}: ${reason}: ${message}`);

@@ -1,15 +1,19 @@
 // The mesh control plane: watches objects, translates them, serves the result by ADS. The shell around the translator.
 
 import {
+  authorizationPolicies,
   destinationRules,
   endpointSlices,
   gateways,
   namespaces,
   nodes,
+  peerAuthentications,
   pods,
   type Resource,
+  requestAuthentications,
   secrets,
   services,
+  telemetries,
   virtualServices,
 } from "../api/resources.ts";
 import { createEventRecorder } from "../client/event-recorder.ts";
@@ -215,6 +219,10 @@ function watchObjects(
     gateways: follow(gateways),
     virtualServices: follow(virtualServices),
     destinationRules: follow(destinationRules),
+    authorizationPolicies: follow(authorizationPolicies),
+    peerAuthentications: follow(peerAuthentications),
+    requestAuthentications: follow(requestAuthentications),
+    telemetries: follow(telemetries),
   };
   return {
     objects: () => ({
@@ -227,6 +235,10 @@ function watchObjects(
       gateways: informers.gateways.list(),
       virtualServices: informers.virtualServices.list(),
       destinationRules: informers.destinationRules.list(),
+      authorizationPolicies: informers.authorizationPolicies.list(),
+      peerAuthentications: informers.peerAuthentications.list(),
+      requestAuthentications: informers.requestAuthentications.list(),
+      telemetries: informers.telemetries.list(),
     }),
     synced: Promise.all(synced).then(() => {}),
     stop() {

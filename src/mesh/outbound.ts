@@ -2,6 +2,7 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
+import type { ListenerTelemetry } from "./filters.ts";
 import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
 import { type AppliedPolicy, policyFor, policyOfPort } from "./policies.ts";
 import { serviceClusters } from "./translate-clusters.ts";
@@ -65,6 +66,7 @@ export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group
     objects.pods,
     objects.namespaces,
     objects.destinationRules,
+    objects.peerAuthentications,
     pass.localities,
   ];
   return memo.get(`endpoints|${namespace}|${tunnel}`, inputs, () => {
@@ -80,7 +82,13 @@ export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group
 function assignments(pass: Pass, service: ServiceModel, policy: AppliedPolicy | undefined): readonly NamedResource[] {
   const { model, memo, interner } = pass;
   const rules = policy?.rules.map(({ object }) => object) ?? [];
-  const inputs: unknown[] = [service.service, pass.localities, ...rules, ...service.slices];
+  const inputs: unknown[] = [
+    service.service,
+    pass.objects.peerAuthentications,
+    pass.localities,
+    ...rules,
+    ...service.slices,
+  ];
   for (const slice of service.slices)
     for (const { targetRef } of slice.endpoints ?? [])
       if (targetRef?.kind === "Pod")
@@ -105,18 +113,19 @@ export const clientCredentials = (pass: Pass, namespace: string): readonly strin
     return [...new Set(names)];
   });
 
-export function outboundListeners(pass: Pass, namespace: string): Group {
+/** Workloads with the same telemetry share them. */
+export function outboundListeners(pass: Pass, namespace: string, telemetry: ListenerTelemetry): Group {
   const { memo, model, objects, interner } = pass;
-  return memo.get(`listeners|${namespace}`, [objects.services, objects.virtualServices], () => {
+  return memo.get(`listeners|${namespace}|${telemetry.key}`, [objects.services, objects.virtualServices], () => {
     const services = servicesFor(pass, namespace);
     const rules = rulesOf(pass, namespace);
-    const http = httpPorts(services).map((port) => interner.named(typeUrls.listener, httpListener(port)));
+    const http = httpPorts(services).map((port) => interner.named(typeUrls.listener, httpListener(port, telemetry)));
     const tcp = services.flatMap((service) => {
       const ruleSet = rulesFor(rules, service.host);
       const make = () =>
-        tcpListeners(model, service, ruleSet).map((listener) => interner.named(typeUrls.listener, listener));
+        tcpListeners(model, service, ruleSet, telemetry).map((listener) => interner.named(typeUrls.listener, listener));
       // A rule's destinations may be other services: then this one alone does not tell whether anything changed.
-      return ruleSet === undefined ? memo.get(`tcp|${service.host}`, [service.service], make) : make();
+      return ruleSet === undefined ? memo.get(`tcp|${service.host}|${telemetry.key}`, [service.service], make) : make();
     });
     return groupOf([...http, ...tcp]);
   });

@@ -31,9 +31,9 @@ function protocolProblems(model: Model, { service, namespace, ports }: ServiceMo
   }));
 }
 
-type Report = (field: string, message: string) => void;
+export type Report = (field: string, message: string) => void;
 
-function collect<O extends Problem["object"]>(object: O, look: (report: Report) => void): Problem[] {
+export function collect<O extends Problem["object"]>(object: O, look: (report: Report) => void): Problem[] {
   const problems: Problem[] = [];
   look((field, message) => {
     problems.push({ object, reason: notCarriedOut, field, message: `${field}: ${message}` });

@@ -4,6 +4,12 @@ import { keyOf } from "../api/object.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
 import type { Log } from "../kernel/log.ts";
 import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
+import {
+  authorizationPolicyProblems,
+  peerAuthenticationProblems,
+  requestAuthenticationProblems,
+  telemetryProblems,
+} from "./problems-security.ts";
 import type { Model, Problem } from "./types.ts";
 
 /** Problems remembered as said; past this all are forgotten and may be said once more. */
@@ -39,6 +45,11 @@ export function createReporter(events: EventRecorder, log: Log): Reporter {
       for (const policies of model.policiesByHost.values())
         for (const { object } of policies) once(object, destinationRuleProblems);
       for (const gateway of model.gateways) once(gateway, gatewayProblems);
+      for (const policy of model.authorizationPolicies) once(policy, authorizationPolicyProblems);
+      for (const policy of model.requestAuthentications) once(policy, requestAuthenticationProblems);
+      for (const policy of model.peerAuthentications)
+        once(policy, (object) => peerAuthenticationProblems(object, model));
+      for (const telemetry of model.telemetries) once(telemetry, telemetryProblems);
       for (const problem of modelProblems(model)) say(problem);
     },
   };

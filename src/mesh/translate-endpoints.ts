@@ -12,6 +12,7 @@ import { matchesMap } from "../api/selectors.ts";
 import { tcpAddress } from "./envoy.ts";
 import { type AppliedPolicy, policyOfPort } from "./policies.ts";
 import { outboundName } from "./translate-clusters.ts";
+import { type PeerMode, peerModeOf, peerModesOf } from "./translate-security.ts";
 import { usesTunnel } from "./translate-upstream-tls.ts";
 import type { Model, PortModel, ServiceModel, Workload } from "./types.ts";
 
@@ -22,6 +23,8 @@ export interface Endpoint {
   draining: boolean;
   workload: Workload | undefined;
   nodeName: string;
+  /** What its PeerAuthentications make of its port; DISABLE outside the mesh. */
+  peers: PeerMode;
 }
 
 /** Further endpoints of one service port are left out; nothing on one machine comes near. */
@@ -41,9 +44,11 @@ export function endpointsOf(model: Model, service: ServiceModel, port: PortModel
       const workload = model.workloadByKey.get(key);
       // In `ports` mode the process listens on a port of its own; elsewhere the table is empty.
       const actual = workload?.ports[slicePort] ?? slicePort;
+      const peers = workload?.injected ? peerModeOf(peerModesOf(model, workload), slicePort) : "DISABLE";
       for (const address of addresses) {
         if (found.size >= endpointsMax) break;
-        const endpoint = { address, port: actual, draining, workload, nodeName: nodeName ?? workload?.nodeName ?? "" };
+        const node = nodeName ?? workload?.nodeName ?? "";
+        const endpoint = { address, port: actual, draining, workload, nodeName: node, peers };
         const id = `${address}:${actual}`;
         if (found.get(id)?.draining !== false) found.set(id, endpoint);
       }
@@ -71,8 +76,11 @@ export function serviceAssignments(
       // In a panic everybody gets requests: those that end must not.
       const panics = Boolean(applied.outlierDetection?.minHealthPercent);
       const endpoints = all.filter(
-        ({ workload, draining }) =>
-          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) && !(panics && draining),
+        ({ workload, draining, peers }) =>
+          // Plain text would be refused, and on its own node would not meet who refuses it.
+          (policy !== undefined || peers !== "STRICT") &&
+          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) &&
+          !(panics && draining),
       );
       const live = endpoints.some((endpoint) => !endpoint.draining) ? endpoints : [];
       assignments.push(assignment(model, name, live, tunnel));
@@ -128,7 +136,7 @@ function lbEndpoint(endpoint: Endpoint, tunnel: boolean): LbEndpoint {
     hostIdentifier: { case: "endpoint", value: { address: tcpAddress(endpoint.address, endpoint.port) } },
     healthStatus: endpoint.draining ? HealthStatus.DRAINING : HealthStatus.HEALTHY,
     loadBalancingWeight: 1,
-    ...(workload && { metadata: endpointMetadata(workload, endpoint.address, tunnel) }),
+    ...(workload && { metadata: endpointMetadata(workload, endpoint.address, tunnel && endpoint.peers !== "DISABLE") }),
   });
 }
 

@@ -1,8 +1,13 @@
 // A gateway pod's listeners and routes from Gateways and VirtualServices. Pure.
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { TrafficDirection, type TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import { type FilterChain, FilterChainSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import {
+  type Filter,
+  type FilterChain,
+  FilterChainSchema,
+} from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
 import {
   VirtualHost_TlsRequirementType as RequireTls,
@@ -17,16 +22,22 @@ import {
   type TlsParametersSchema,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts";
-import { httpManager, tcpProxy } from "./filters.ts";
+import { type HttpFilter, httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
 import { resolveGateway } from "./hosts.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf, httpRoutes } from "./translate-routes.ts";
+import { policiesFor } from "./translate-security.ts";
+import { jwtResources } from "./translate-security-jwt.ts";
+import { httpRbac, networkRbac } from "./translate-security-rbac.ts";
+import { telemetryOf } from "./translate-telemetry.ts";
 import type { GatewayServer, HttpDestination, Model, RuleSet, Workload } from "./types.ts";
 
 export interface GatewayResources {
   listeners: Listener[];
   routes: RouteConfiguration[];
+  /** For keys of tokens. */
+  clusters: Cluster[];
   /** SDS names the listeners ask for: "kubernetes://<credentialName>[-cacert]". */
   credentials: string[];
 }
@@ -36,28 +47,50 @@ export function gatewayResources(model: Model, workload: Workload): GatewayResou
   const routes: RouteConfiguration[] = [];
   const credentials = new Set<string>();
   const { byPort } = serversOf(model, workload);
+  const rules = edgeRules(model, workload);
   for (const [port, servers] of [...byPort].sort(([a], [b]) => a - b)) {
     const chains: FilterChain[] = [];
     if (servers[0]!.kind === "http") {
       const name = `http.${port}`;
       routes.push(routeConfiguration(model, workload, name, port, servers));
-      chains.push(create(FilterChainSchema, { filters: [httpFilter(port, name)] }));
+      chains.push(create(FilterChainSchema, { filters: [edgeFilter(port, name, rules)] }));
     } else
       for (const server of servers) {
         for (const name of credentialNames(server.server)) credentials.add(name);
         if (server.kind === "https") {
           const name = secureRouteName(server, port);
           routes.push(routeConfiguration(model, workload, name, port, [server]));
-          chains.push(secureChain(server, httpFilter(port, name)));
-        } else chains.push(...streamChains(model, workload, server, port));
+          chains.push(secureChain(server, [edgeFilter(port, name, rules)]));
+        } else chains.push(...streamChains(model, workload, server, port, rules));
       }
     if (chains.length > 0) listeners.push(gatewayListener(workload, port, chains));
   }
-  return { listeners, routes, credentials: [...credentials] };
+  return { listeners, routes, clusters: rules.clusters, credentials: [...credentials] };
 }
 
-const httpFilter = (port: number, routes: string) =>
-  httpManager({ statPrefix: `outbound_0.0.0.0_${port}`, routes, edge: true });
+/** What policies say for all listeners of a gateway. */
+interface EdgeRules {
+  http: readonly HttpFilter[];
+  tcp: readonly Filter[];
+  clusters: Cluster[];
+  telemetry: ListenerTelemetry;
+}
+
+function edgeRules(model: Model, workload: Workload): EdgeRules {
+  const authentication = policiesFor(model.requestAuthentications, model, workload);
+  const authorization = policiesFor(model.authorizationPolicies, model, workload);
+  const telemetry = telemetryOf(model, workload, "CLIENT");
+  const jwt = jwtResources(model, authentication, workload.namespace);
+  return {
+    http: [...jwt.filters, ...httpRbac(authorization)],
+    tcp: [...networkRbac(authorization), ...statsFilters(telemetry)],
+    clusters: jwt.clusters,
+    telemetry,
+  };
+}
+
+const edgeFilter = (port: number, routes: string, { http: security, telemetry }: EdgeRules) =>
+  httpManager({ statPrefix: `outbound_0.0.0.0_${port}`, routes, edge: true, security, telemetry });
 
 /** Istio: GatewayRDSRouteName. */
 function secureRouteName({ server, gateway }: Server, port: number): string {
@@ -145,10 +178,10 @@ const toHttps: Route = create(RouteSchema, {
   action: { case: "redirect", value: { schemeRewriteSpecifier: { case: "httpsRedirect", value: true } } },
 });
 
-function secureChain(server: Server, filter: ReturnType<typeof tcpProxy>): FilterChain {
+function secureChain(server: Server, filters: Filter[]): FilterChain {
   return create(FilterChainSchema, {
     ...chainMatch(server.hosts.map(({ host }) => host)),
-    filters: [filter],
+    filters,
     transportSocket: tlsOf(server.server),
   });
 }
@@ -223,13 +256,15 @@ export function credentialNames(server: GatewayServer): string[] {
 }
 
 /** TCP and TLS servers: bytes go on by port or server name. */
-function streamChains(model: Model, workload: Workload, server: Server, port: number): FilterChain[] {
+function streamChains(model: Model, workload: Workload, server: Server, port: number, rules: EdgeRules): FilterChain[] {
   return bindingsOf(model, server, workload.namespace).flatMap((binding) =>
-    server.kind === "passthrough" ? sniChains(model, server, binding) : portChains(model, server, binding, port),
+    server.kind === "passthrough"
+      ? sniChains(model, server, binding, rules)
+      : portChains(model, server, binding, port, rules),
   );
 }
 
-function sniChains(model: Model, server: Server, { rules }: Binding): FilterChain[] {
+function sniChains(model: Model, server: Server, { rules }: Binding, { tcp, telemetry }: EdgeRules): FilterChain[] {
   return (rules.object.spec?.tls ?? []).flatMap(({ match, route }) => {
     const names = match
       .filter(
@@ -239,12 +274,21 @@ function sniChains(model: Model, server: Server, { rules }: Binding): FilterChai
     const destinations = destinationsOf(model, rules, server, route ?? []);
     if (names.length === 0 || destinations.length === 0) return [];
     return [
-      create(FilterChainSchema, { ...chainMatch(names), filters: [tcpProxy(`outbound_${names[0]}`, destinations)] }),
+      create(FilterChainSchema, {
+        ...chainMatch(names),
+        filters: [...tcp, tcpProxy(`outbound_${names[0]}`, destinations, telemetry)],
+      }),
     ];
   });
 }
 
-function portChains(model: Model, server: Server, { rules }: Binding, port: number): FilterChain[] {
+function portChains(
+  model: Model,
+  server: Server,
+  { rules }: Binding,
+  port: number,
+  { tcp, telemetry }: EdgeRules,
+): FilterChain[] {
   const rule = rules.object.spec?.tcp?.find(
     ({ match }) =>
       !match?.length ||
@@ -252,8 +296,8 @@ function portChains(model: Model, server: Server, { rules }: Binding, port: numb
   );
   const destinations = destinationsOf(model, rules, server, rule?.route ?? []);
   if (destinations.length === 0) return [];
-  const filter = tcpProxy(`outbound_0.0.0.0_${port}`, destinations);
-  return server.kind === "tls" ? [secureChain(server, filter)] : [create(FilterChainSchema, { filters: [filter] })];
+  const filters = [...tcp, tcpProxy(`outbound_0.0.0.0_${port}`, destinations, telemetry)];
+  return server.kind === "tls" ? [secureChain(server, filters)] : [create(FilterChainSchema, { filters })];
 }
 
 const namesGateway = (gateways: readonly string[] | undefined, rules: RuleSet, server: Server): boolean =>

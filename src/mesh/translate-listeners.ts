@@ -5,16 +5,20 @@ import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import type { Filter } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
-import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { matchesMap } from "../api/selectors.ts";
-import type { Service } from "../api/types.ts";
+import type { AuthorizationPolicy, Service } from "../api/types.ts";
 import { adsSource, downstreamTls, durationOf, istioMetadata, tcpAddress } from "./envoy.ts";
-import { httpManager, tcpProxy } from "./filters.ts";
+import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { isVisible } from "./hosts.ts";
 import { isHttp } from "./model.ts";
-import { inboundCluster, inboundName, outboundName } from "./translate-clusters.ts";
+import { inboundCluster, inboundName, outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
+import { type PeerModes, peerModeOf, peerModesOf, policiesFor } from "./translate-security.ts";
+import { type JwtResources, jwtResources } from "./translate-security-jwt.ts";
+import { httpRbac, networkRbac, strictFilter } from "./translate-security-rbac.ts";
+import { noTelemetry, telemetryOf } from "./translate-telemetry.ts";
 import { type RuleIndex, rulesFor } from "./translate-virtual-hosts.ts";
 import type { Model, PortModel, RuleSet, ServiceModel, Workload } from "./types.ts";
 
@@ -25,7 +29,7 @@ export interface ListenerOptions {
   name: string;
   address: string;
   port: number;
-  filter: Filter;
+  filters: readonly Filter[];
   /** Bound as written; otherwise matched against what a connection was made to. */
   bind: boolean;
   about?: string;
@@ -35,7 +39,7 @@ export function outboundListener(options: ListenerOptions): Listener {
   return create(ListenerSchema, {
     name: options.name,
     address: tcpAddress(options.address, options.port),
-    filterChains: [{ filters: [options.filter] }],
+    filterChains: [{ filters: [...options.filters] }],
     trafficDirection: TrafficDirection.OUTBOUND,
     bindToPort: options.bind,
     ...(options.about !== undefined && { metadata: istioMetadata({ workload: options.about }) }),
@@ -43,26 +47,31 @@ export function outboundListener(options: ListenerOptions): Listener {
 }
 
 /** HTTP: one wildcard listener per port, routed by Host. */
-export function httpListener(port: number): Listener {
+export function httpListener(port: number, telemetry: ListenerTelemetry): Listener {
   const name = `${anyAddress}_${port}`;
   return outboundListener({
     name,
     address: anyAddress,
     port,
-    filter: httpManager({ statPrefix: `outbound_${name}`, routes: String(port), edge: false }),
+    filters: [httpManager({ statPrefix: `outbound_${name}`, routes: String(port), edge: false, telemetry })],
     bind: false,
   });
 }
 
 /** TCP: a listener per service address. `ruleSet`: the VirtualService of the host. */
-export function tcpListeners(model: Model, service: ServiceModel, ruleSet: RuleSet | undefined): Listener[] {
+export function tcpListeners(
+  model: Model,
+  service: ServiceModel,
+  ruleSet: RuleSet | undefined,
+  telemetry: ListenerTelemetry,
+): Listener[] {
   const listeners: Listener[] = [];
   for (const port of service.ports) {
     if (isHttp(port.protocol) || port.protocol === "udp") continue;
     for (const address of service.addresses) {
-      const filter = tcpFilter(model, service, port, ruleSet);
+      const filters = tcpFilters(model, service, port, ruleSet, telemetry);
       listeners.push(
-        outboundListener({ name: `${address}_${port.port}`, address, port: port.port, filter, bind: false }),
+        outboundListener({ name: `${address}_${port.port}`, address, port: port.port, filters, bind: false }),
       );
     }
   }
@@ -70,7 +79,13 @@ export function tcpListeners(model: Model, service: ServiceModel, ruleSet: RuleS
 }
 
 /** The first tcp rule for the mesh and this port decides; without one, the service itself. */
-export function tcpFilter(model: Model, service: ServiceModel, port: PortModel, ruleSet: RuleSet | undefined): Filter {
+export function tcpFilters(
+  model: Model,
+  service: ServiceModel,
+  port: PortModel,
+  ruleSet: RuleSet | undefined,
+  telemetry: ListenerTelemetry,
+): Filter[] {
   const name = outboundName(port.port, "", service.host);
   const rule = ruleSet?.gateways.has("mesh")
     ? ruleSet.object.spec?.tcp?.find(
@@ -89,7 +104,8 @@ export function tcpFilter(model: Model, service: ServiceModel, port: PortModel, 
     name: clusterOf(model, route.destination, context),
     weight: route.weight || 1,
   }));
-  return tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }]);
+  const proxy = tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }], telemetry);
+  return [...statsFilters(telemetry), proxy];
 }
 
 /** In `ports` mode: a listener per service the kubelet gave this pod a port for; plain TCP without `rules`. */
@@ -100,12 +116,14 @@ export function portListeners(model: Model, workload: Workload, rules: RuleIndex
     if (found === undefined || !isVisible(found.service.exportTo, workload.namespace)) continue;
     const { service, port } = found;
     const name = `127.0.0.1_${localPort}`;
-    const filter =
+    const telemetry = rules ? telemetryOf(model, workload, "CLIENT") : noTelemetry;
+    const routes = `${service.host}:${port.port}`;
+    const filters =
       rules && isHttp(port.protocol)
-        ? httpManager({ statPrefix: `outbound_${name}`, routes: `${service.host}:${port.port}`, edge: false })
-        : tcpFilter(model, service, port, rules && rulesFor(rules, service.host));
+        ? [httpManager({ statPrefix: `outbound_${name}`, routes, edge: false, telemetry })]
+        : tcpFilters(model, service, port, rules && rulesFor(rules, service.host), telemetry);
     const about = workload.about;
-    listeners.push(outboundListener({ name, address: "127.0.0.1", port: localPort, filter, bind: true, about }));
+    listeners.push(outboundListener({ name, address: "127.0.0.1", port: localPort, filters, bind: true, about }));
   }
   return listeners;
 }
@@ -161,26 +179,35 @@ export function containerPortOf(workload: Workload, targetPort: number | string)
 
 /** What reaches the workload: a chain per port behind one listener, the clusters they lead to, and the tunnel's end. */
 export function inbound(model: Model, workload: Workload): { listeners: Listener[]; clusters: Cluster[] } {
-  const inPorts = model.config.mode === "ports";
   const about = istioMetadata({ workload: workload.about });
   const ports = inboundPorts(model, workload);
   const clusters = ports.map(({ containerPort, service }) =>
     inboundCluster(workload, containerPort, service, workload.ip, workload.ports[containerPort] ?? containerPort),
   );
+  const rules = inboundRules(model, workload);
   const virtualInbound = create(ListenerSchema, {
     name: "virtualInbound",
     address: tcpAddress(workload.ip, inboundPort),
-    filterChains: ports.map(({ containerPort, port }) => ({
-      name: `${workload.ip}_${containerPort}`,
-      filterChainMatch: { destinationPort: containerPort },
-      filters: [inboundFilter(containerPort, port)],
-    })),
+    filterChains: [
+      ...ports.map(({ containerPort, port }) => ({
+        name: `${workload.ip}_${containerPort}`,
+        filterChainMatch: { destinationPort: containerPort },
+        filters: inboundFilters(containerPort, port, rules),
+      })),
+      ...namedPorts(workload, rules, ports),
+    ],
+    ...otherPorts(rules),
     trafficDirection: TrafficDirection.INBOUND,
     bindToPort: false,
     metadata: about,
   });
+  return { listeners: [virtualInbound, tunnelEnd(model, workload)], clusters: [...clusters, ...rules.jwt.clusters] };
+}
+
+/** The workload's end of tunnels: who comes in this way has proved who it is. */
+function tunnelEnd({ config }: Model, workload: Workload): Listener {
   const sds = (name: string) => ({ name, sdsConfig: adsSource });
-  const terminate = create(ListenerSchema, {
+  return create(ListenerSchema, {
     name: "connect_terminate",
     address: tcpAddress(workload.ip, workload.tunnelPort),
     filterChains: [
@@ -197,16 +224,71 @@ export function inbound(model: Model, workload: Workload): { listeners: Listener
       },
     ],
     trafficDirection: TrafficDirection.INBOUND,
-    bindToPort: inPorts,
-    metadata: about,
+    bindToPort: config.mode === "ports",
+    metadata: istioMetadata({ workload: workload.about }),
   });
-  return { listeners: [virtualInbound, terminate], clusters };
 }
 
-function inboundFilter(containerPort: number, port: PortModel): Filter {
+/** What policies say for all inbound chains of a workload. */
+interface InboundRules {
+  peers: PeerModes;
+  authorization: readonly AuthorizationPolicy[];
+  jwt: JwtResources;
+  telemetry: ListenerTelemetry;
+}
+
+function inboundRules(model: Model, workload: Workload): InboundRules {
+  const authentication = policiesFor(model.requestAuthentications, model, workload);
+  return {
+    peers: peerModesOf(model, workload),
+    authorization: policiesFor(model.authorizationPolicies, model, workload),
+    jwt: jwtResources(model, authentication, workload.namespace),
+    telemetry: telemetryOf(model, workload, "SERVER"),
+  };
+}
+
+/** STRICT: whoever has not proved to be of the mesh is sent away before anything is read. */
+const strictFilters = (peers: PeerModes, containerPort: number): Filter[] =>
+  peerModeOf(peers, containerPort) === "STRICT" ? [strictFilter] : [];
+
+/** Ports that no service leads to are passed through; policies hold for them as for connections. */
+function otherPorts(rules: InboundRules): { defaultFilterChain?: { name: string; filters: Filter[] } } {
+  const filters = passthroughFilters(rules, 0);
+  return filters.length === 1 ? {} : { defaultFilterChain: { name: "virtualInbound-catchall", filters } };
+}
+
+const passthroughFilters = ({ peers, authorization }: InboundRules, containerPort: number): Filter[] => [
+  ...strictFilters(peers, containerPort),
+  ...networkRbac(authorization),
+  tcpProxy(passthroughName, [{ name: passthroughName, weight: 1 }]),
+];
+
+/** Those of them that a PeerAuthentication names. */
+const namedPorts = (workload: Workload, rules: InboundRules, known: readonly InboundPort[]) =>
+  [...rules.peers.ports.keys()]
+    .filter((port) => !known.some(({ containerPort }) => containerPort === port))
+    .map((port) => ({
+      name: `${workload.ip}_${port}`,
+      filterChainMatch: { destinationPort: port },
+      filters: passthroughFilters(rules, port),
+    }));
+
+function inboundFilters(containerPort: number, port: PortModel, rules: InboundRules): Filter[] {
+  const { peers, authorization, jwt, telemetry } = rules;
+  const strict = strictFilters(peers, containerPort);
   const cluster = inboundName(containerPort);
-  if (!isHttp(port.protocol)) return tcpProxy(cluster, [{ name: cluster, weight: 1 }]);
-  const routes = create(RouteConfigurationSchema, {
+  if (!isHttp(port.protocol)) {
+    const proxy = tcpProxy(cluster, [{ name: cluster, weight: 1 }], telemetry);
+    return [...strict, ...networkRbac(authorization), ...statsFilters(telemetry), proxy];
+  }
+  const security = [...jwt.filters, ...httpRbac(authorization)];
+  const routes = inboundRoutes(cluster, port);
+  const statPrefix = `inbound_${containerPort}`;
+  return [...strict, httpManager({ statPrefix, routes, edge: false, inbound: true, security, telemetry })];
+}
+
+const inboundRoutes = (cluster: string, port: PortModel): RouteConfiguration =>
+  create(RouteConfigurationSchema, {
     name: cluster,
     virtualHosts: [
       {
@@ -226,5 +308,3 @@ function inboundFilter(containerPort: number, port: PortModel): Filter {
     ],
     validateClusters: false,
   });
-  return httpManager({ statPrefix: `inbound_${containerPort}`, routes, edge: false, inbound: true });
-}

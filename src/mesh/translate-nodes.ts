@@ -51,7 +51,7 @@ export function plainListeners(service: ServiceModel): Listener[] {
       .map(({ port }) => {
         const cluster = outboundName(port, "", service.host);
         const filter = tcpProxy(cluster, [{ name: cluster, weight: 1 }]);
-        return outboundListener({ name: `${address}_${port}`, address, port, filter, bind: false });
+        return outboundListener({ name: `${address}_${port}`, address, port, filters: [filter], bind: false });
       }),
   );
 }
@@ -68,7 +68,7 @@ export function ownListeners(model: Model, node: Node, nodeIp: string): Listener
         const cluster = outboundName(port, "", service.host);
         const filter = tcpProxy(cluster, [{ name: cluster, weight: 1 }]);
         const name = `${nodeIp}_${nodePort}`;
-        listeners.push(outboundListener({ name, address: nodeIp, port: nodePort, filter, bind: true }));
+        listeners.push(outboundListener({ name, address: nodeIp, port: nodePort, filters: [filter], bind: true }));
       }
   if (mode === "ports")
     for (const workload of model.workloads)

@@ -19,6 +19,7 @@ import { gatewayResources } from "./translate-gateways.ts";
 import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
 import { nodeWorkloads, ownListeners, plainClusters, plainListeners } from "./translate-nodes.ts";
 import { credentialSecret, rootsSecret, workloadSecret } from "./translate-secrets.ts";
+import { telemetryOf } from "./translate-telemetry.ts";
 import { singleServiceRoutes } from "./translate-virtual-hosts.ts";
 import type { MeshConfig, MeshObjects, Model, Workload } from "./types.ts";
 
@@ -43,6 +44,10 @@ export const noObjects: MeshObjects = {
   gateways: [],
   virtualServices: [],
   destinationRules: [],
+  authorizationPolicies: [],
+  peerAuthentications: [],
+  requestAuthentications: [],
+  telemetries: [],
 };
 
 export function createTranslator(options: {
@@ -98,10 +103,18 @@ const localityText = (labels: Readonly<Record<string, string>> | undefined): str
     .map((label) => labels?.[label] ?? "")
     .join("/");
 
+/** Objects that inbound and gateway listeners follow from. */
+const policiesOf = ({ objects }: Pass): unknown[] => [
+  objects.authorizationPolicies,
+  objects.peerAuthentications,
+  objects.requestAuthentications,
+  objects.telemetries,
+];
+
 function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
   const { memo, model, objects } = pass;
   const { namespace, key } = workload;
-  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, objects.services], () => {
+  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, objects.services, ...policiesOf(pass)], () => {
     const own = inbound(model, workload);
     return {
       clusters: group(pass, typeUrls.cluster, own.clusters),
@@ -112,7 +125,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
     model.config.mode === "ports"
       ? portOutbound(pass, workload)
       : {
-          listeners: outboundListeners(pass, namespace),
+          listeners: outboundListeners(pass, namespace, telemetryOf(model, workload, "CLIENT")),
           routes: outboundRoutes(pass, workload),
         };
   return {
@@ -129,7 +142,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
 /** In `ports` mode a sidecar listens where the kubelet told its pod. */
 function portOutbound(pass: Pass, workload: Workload): { listeners: Group; routes: Group } {
   const { memo, model, objects } = pass;
-  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules];
+  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules, objects.telemetries];
   return memo.get(`ports|${workload.key}`, inputs, () => {
     const client = { namespace: workload.namespace, labels: workload.labels, key: workload.key };
     const rules = rulesOf(pass, workload.namespace);
@@ -147,18 +160,26 @@ function portOutbound(pass: Pass, workload: Workload): { listeners: Group; route
 
 function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
   const { memo, model, objects } = pass;
-  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules, objects.gateways];
+  const inputs = [
+    workload,
+    objects.services,
+    objects.virtualServices,
+    objects.destinationRules,
+    objects.gateways,
+    ...policiesOf(pass),
+  ];
   const own = memo.get(`gateway|${workload.key}`, inputs, () => {
     const made = gatewayResources(model, workload);
     return {
       listeners: group(pass, typeUrls.listener, made.listeners),
       routes: group(pass, typeUrls.route, made.routes),
+      clusters: group(pass, typeUrls.cluster, made.clusters),
       credentials: made.credentials,
     };
   });
   return {
     resources: {
-      [typeUrls.cluster]: joinGroups(outboundClusters(pass, workload.namespace), fixed.clusters),
+      [typeUrls.cluster]: joinGroups(outboundClusters(pass, workload.namespace), fixed.clusters, own.clusters),
       [typeUrls.endpoint]: endpoints(pass, workload.namespace, true),
       [typeUrls.listener]: own.listeners,
       [typeUrls.route]: own.routes,

@@ -1,14 +1,18 @@
 // Contracts of the mesh room: the objects it reads and the model the translators share.
 
 import type {
+  AuthorizationPolicy,
   DestinationRule,
   EndpointSlice,
   Gateway,
   Namespace,
   Node,
+  PeerAuthentication,
   Pod,
+  RequestAuthentication,
   Secret,
   Service,
+  Telemetry,
   VirtualService,
 } from "../api/types.ts";
 
@@ -24,6 +28,10 @@ export interface MeshObjects {
   gateways: readonly Gateway[];
   virtualServices: readonly VirtualService[];
   destinationRules: readonly DestinationRule[];
+  authorizationPolicies: readonly AuthorizationPolicy[];
+  peerAuthentications: readonly PeerAuthentication[];
+  requestAuthentications: readonly RequestAuthentication[];
+  telemetries: readonly Telemetry[];
 }
 
 export interface MeshConfig {
@@ -135,6 +143,11 @@ export interface Model {
   /** Oldest first, by their resolved host; those with a wildcard under "*". */
   policiesByHost: ReadonlyMap<string, readonly Policy[]>;
   gateways: readonly Gateway[];
+  /** These four oldest first. */
+  authorizationPolicies: readonly AuthorizationPolicy[];
+  peerAuthentications: readonly PeerAuthentication[];
+  requestAuthentications: readonly RequestAuthentication[];
+  telemetries: readonly Telemetry[];
   nodes: readonly Node[];
   nodeByName: ReadonlyMap<string, Node>;
   /** By "namespace/name". */

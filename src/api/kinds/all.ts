@@ -9,8 +9,10 @@ import { destinationRuleKind, gatewayKind, virtualServiceKind } from "./istio.ts
 import { namespaceKind } from "./namespace.ts";
 import { nodeKind } from "./node.ts";
 import { podKind } from "./pod.ts";
+import { authorizationPolicyKind, peerAuthenticationKind, requestAuthenticationKind } from "./security.ts";
 import { serviceKind } from "./service.ts";
 import { persistentVolumeClaimKind, persistentVolumeKind, storageClassKind } from "./storage.ts";
+import { telemetryKind } from "./telemetry.ts";
 import { daemonSetKind, deploymentKind, replicaSetKind } from "./workloads.ts";
 
 export const allKinds: readonly KindDefinition[] = [
@@ -34,4 +36,8 @@ export const allKinds: readonly KindDefinition[] = [
   destinationRuleKind,
   gatewayKind,
   virtualServiceKind,
+  authorizationPolicyKind,
+  peerAuthenticationKind,
+  requestAuthenticationKind,
+  telemetryKind,
 ];
