@@ -2,9 +2,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Writes extensions.js: `files`, the descriptors of everything below envoy/extensions and envoy/config/trace. */
+/** Writes extensions.js: `files`, the descriptors of everything below envoy/extensions and envoy/config/trace, and typed structs. */
 export function writeExtensions(folder: string): void {
-  const globs = ["envoy/extensions/**/*_pb.js", "envoy/config/trace/**/*_pb.js"];
+  const globs = [
+    "envoy/extensions/**/*_pb.js",
+    "envoy/config/trace/**/*_pb.js",
+    "{udpa,xds}/type/*/typed_struct_pb.js",
+  ];
   const paths = globs.flatMap((glob) => [...new Bun.Glob(glob).scanSync(folder)]).sort();
   const symbols = paths.map((path) => `file_${path.replace(/_pb\.js$/, "").replaceAll(/[/.-]/g, "_")}`);
   const imports = paths.map((path, index) => `import { ${symbols[index]} } from "./${path}";`);

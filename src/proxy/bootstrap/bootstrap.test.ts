@@ -110,6 +110,19 @@ test("a typed configuration becomes its message", () => {
   expect((http as HttpConnectionManager).streamIdleTimeout?.seconds).toBe(7n);
 });
 
+test("Istio's filter of metrics comes as a typed struct", () => {
+  const stats =
+    '{ name: istio.stats, typed_config: { "@type": type.googleapis.com/udpa.type.v1.TypedStruct, ' +
+    "type_url: type.googleapis.com/stats.PluginConfig, value: { metrics: [ { drop: true } ] } } }, ";
+  const text = file([listener("in", 8080).replace("http_filters: [ ", `http_filters: [ ${stats}`)], [cluster("web")]);
+  expect(problemsOf(text)).toEqual([]);
+});
+
+test("UDP is refused", () => {
+  const text = file([listener("in", 8080).replace("address: 127.0.0.1,", "protocol: UDP, $&")], [cluster("web")]);
+  expect(problemsOf(text).join()).toContain("listener in: protocol UDP is not supported");
+});
+
 test("a listener without a name is called by its address", () => {
   const text = file([listener('""', 8080)], [cluster("web")]);
   expect(readBootstrap(text, "f.yaml", {}).listeners[0]!.name).toBe("127.0.0.1_8080");

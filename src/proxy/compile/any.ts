@@ -2,7 +2,7 @@
 
 import { type DescMessage, fromBinary, type JsonObject, type MessageShape } from "@bufbuild/protobuf";
 import type { Any, Duration } from "@bufbuild/protobuf/wkt";
-import type { Address } from "#gen/xds/envoy/config/core/v3/address_pb.js";
+import { type Address, SocketAddress_Protocol } from "#gen/xds/envoy/config/core/v3/address_pb.js";
 import type { Metadata } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ServiceIdentity } from "../clusters/cluster.ts";
@@ -25,7 +25,9 @@ export function durationMs(duration: Duration | undefined, absent: number): numb
 export function socketAddress(address: Address | undefined, owner: string): { host: string; port: number } {
   if (address?.address.case !== "socketAddress")
     throw new MeshbedError("ADDRESS_UNSUPPORTED", `${owner}: only socket addresses are supported`);
-  const { address: host, portSpecifier } = address.address.value;
+  const { address: host, portSpecifier, protocol } = address.address.value;
+  if (protocol !== SocketAddress_Protocol.TCP)
+    throw new MeshbedError("ADDRESS_UNSUPPORTED", `${owner}: protocol UDP is not supported`);
   if (portSpecifier.case !== "portValue")
     throw new MeshbedError("ADDRESS_UNSUPPORTED", `${owner}: only numeric ports are supported`);
   return { host, port: portSpecifier.value };

@@ -1,4 +1,4 @@
-// The contract between a request and the client's codec. HTTP/1.1 implements it in http_server.ts; HTTP/2 would beside it.
+// The contract between a request and the client's codec. HTTP/1.1 implements it in server.ts; HTTP/2 would beside it.
 
 import type { Framing } from "../../wire/http1_body.ts";
 import type { Head } from "../../wire/http1_head.ts";
