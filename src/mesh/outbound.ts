@@ -8,6 +8,7 @@ import { type AppliedPolicy, policyFor, policyOfPort } from "./policies.ts";
 import { serviceClusters } from "./translate-clusters.ts";
 import { serviceAssignments } from "./translate-endpoints.ts";
 import { httpListener, tcpListeners } from "./translate-listeners.ts";
+import { localityOf, localityText, type Place, placeLabels } from "./translate-locality.ts";
 import { clientCredentialNames } from "./translate-upstream-tls.ts";
 import {
   type Client,
@@ -57,8 +58,8 @@ export function outboundClusters(pass: Pass, namespace: string): Group {
   });
 }
 
-/** Only the assignments whose slices, pods or subsets changed are made anew. `tunnel` false: for plain TCP, of all services. */
-export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group {
+/** Only the assignments whose slices, pods or rules changed are made anew. No client: for plain TCP, of all services. */
+export function endpoints(pass: Pass, client: Workload | undefined): Group {
   const { memo, model, objects } = pass;
   const inputs = [
     objects.services,
@@ -69,17 +70,40 @@ export function endpoints(pass: Pass, namespace: string, tunnel: boolean): Group
     objects.peerAuthentications,
     pass.localities,
   ];
-  return memo.get(`endpoints|${namespace}|${tunnel}`, inputs, () => {
-    const services = tunnel ? servicesFor(pass, namespace) : model.services;
-    const resources = services.flatMap((service) => {
-      const policy = tunnel ? policyFor(model, service, namespace) : undefined;
-      return assignments(pass, service, policy);
-    });
+  const place = client && placeOf(pass, client);
+  return memo.get(client ? `endpoints|${client.namespace}|${place?.key}` : "endpoints", inputs, () => {
+    const services = client ? servicesFor(pass, client.namespace) : model.services;
+    const resources = services.flatMap((service) =>
+      assignments(pass, service, client && policyFor(model, service, client.namespace), place),
+    );
     return groupOf(resources);
   });
 }
 
-function assignments(pass: Pass, service: ServiceModel, policy: AppliedPolicy | undefined): readonly NamedResource[] {
+/** Clients share endpoints unless a rule asks where they are: then those of one locality do, with equal labels it names. */
+function placeOf({ memo, model, objects }: Pass, { nodeName, labels: own }: Workload): Place {
+  const asked = memo.get("placeRules", [objects.destinationRules], () => {
+    const policies = objects.destinationRules.flatMap(({ spec }) =>
+      [spec?.trafficPolicy, ...(spec?.subsets ?? []).map(({ trafficPolicy }) => trafficPolicy)].flatMap((policy) =>
+        policy ? [policy, ...(policy.portLevelSettings ?? [])] : [],
+      ),
+    );
+    const labels = policies.flatMap(({ loadBalancer }) => loadBalancer?.localityLbSetting?.failoverPriority ?? []);
+    const matters = policies.some((policy) => policy.outlierDetection ?? policy.loadBalancer?.localityLbSetting);
+    return { matters, labels: [...new Set(labels)].sort() };
+  });
+  const locality = localityOf(model, nodeName);
+  const labels = placeLabels(model, nodeName, own) as Readonly<Record<string, string>>;
+  const values = asked.labels.map((name) => labels[name] ?? "").join("\0");
+  return { key: asked.matters ? `${localityText(locality)}|${values}` : "", locality, labels };
+}
+
+function assignments(
+  pass: Pass,
+  service: ServiceModel,
+  policy: AppliedPolicy | undefined,
+  place: Place | undefined,
+): readonly NamedResource[] {
   const { model, memo, interner } = pass;
   const rules = policy?.rules.map(({ object }) => object) ?? [];
   const inputs: unknown[] = [
@@ -93,9 +117,9 @@ function assignments(pass: Pass, service: ServiceModel, policy: AppliedPolicy | 
     for (const { targetRef } of slice.endpoints ?? [])
       if (targetRef?.kind === "Pod")
         inputs.push(model.workloadByKey.get(`${targetRef.namespace ?? service.namespace}/${targetRef.name}`));
-  const key = `assignment|${service.host}|${policy !== undefined}|${rules.map(({ metadata }) => metadata.uid).join()}`;
-  return memo.get(key, inputs, () =>
-    serviceAssignments(model, service, policy).map((message) => interner.named(typeUrls.endpoint, message)),
+  const from = rules.length > 0 ? `${rules.map(({ metadata }) => metadata.uid).join()}|${place?.key}` : "";
+  return memo.get(`assignment|${service.host}|${policy !== undefined}|${from}`, inputs, () =>
+    serviceAssignments(model, service, policy, place).map((message) => interner.named(typeUrls.endpoint, message)),
   );
 }
 

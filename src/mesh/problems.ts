@@ -78,16 +78,24 @@ export const destinationRuleProblems = (object: DestinationRule): Problem[] =>
       report("spec.workloadSelector", "rules for selected clients are not carried out; the rule is not used");
     policyProblems(spec?.trafficPolicy, "spec.trafficPolicy", report);
     spec?.subsets?.forEach(({ trafficPolicy }, index) => {
-      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report);
+      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report, spec.trafficPolicy);
     });
   });
 
-function policyProblems(policy: TrafficPolicy | undefined, path: string, report: Report): void {
+/** `around`: the policy whose fields hold where this one has none. */
+function policyProblems(
+  policy: TrafficPolicy | undefined,
+  path: string,
+  report: Report,
+  around?: TrafficPolicy | undefined,
+): void {
   if (policy === undefined) return;
+  const outliers = policy.outlierDetection ?? around?.outlierDetection;
   const { loadBalancer, connectionPool: pool, tls } = policy;
   balancingProblems(loadBalancer, `${path}.loadBalancer`, report);
-  if (loadBalancer?.localityLbSetting !== undefined)
-    report(`${path}.loadBalancer.localityLbSetting`, "is not carried out");
+  const locality = loadBalancer?.localityLbSetting;
+  if (outliers === undefined && (locality?.failover?.length || locality?.failoverPriority?.length))
+    report(`${path}.loadBalancer.localityLbSetting`, "failover has no effect without outlierDetection");
   if (pool?.http?.h2UpgradePolicy === "UPGRADE")
     report(`${path}.connectionPool.http.h2UpgradePolicy`, "HTTP/1.1 is used");
   for (const field of ["useClientProtocol", "maxConcurrentStreams"] as const)

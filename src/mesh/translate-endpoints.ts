@@ -12,6 +12,7 @@ import { matchesMap } from "../api/selectors.ts";
 import { tcpAddress } from "./envoy.ts";
 import { type AppliedPolicy, policyOfPort } from "./policies.ts";
 import { outboundName } from "./translate-clusters.ts";
+import { groupByLocality, type LocalityGroup, type Place } from "./translate-locality.ts";
 import { type PeerMode, peerModeOf, peerModesOf } from "./translate-security.ts";
 import { usesTunnel } from "./translate-upstream-tls.ts";
 import type { Model, PortModel, ServiceModel, Workload } from "./types.ts";
@@ -59,11 +60,12 @@ export function endpointsOf(model: Model, service: ServiceModel, port: PortModel
   return endpoints.sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1));
 }
 
-/** One assignment per port and subset. `policy` undefined: for clients outside the mesh, who connect in plain TCP. */
+/** One assignment per port and subset. `policy` and `place` undefined: for clients outside the mesh, who connect in plain TCP. */
 export function serviceAssignments(
   model: Model,
   service: ServiceModel,
   policy: AppliedPolicy | undefined,
+  place: Place | undefined,
 ): ClusterLoadAssignment[] {
   const assignments: ClusterLoadAssignment[] = [];
   for (const port of service.ports) {
@@ -83,51 +85,26 @@ export function serviceAssignments(
           !(panics && draining),
       );
       const live = endpoints.some((endpoint) => !endpoint.draining) ? endpoints : [];
-      assignments.push(assignment(model, name, live, tunnel));
+      assignments.push(assignment(name, groupByLocality(model, live, applied, place), tunnel));
     }
   }
   return assignments;
 }
 
 function assignment(
-  model: Model,
   clusterName: string,
-  endpoints: readonly Endpoint[],
+  groups: readonly LocalityGroup<Endpoint>[],
   tunnel: boolean,
 ): ClusterLoadAssignment {
-  const groups = new Map<string, { locality: Locality; lbEndpoints: LbEndpoint[] }>();
-  for (const endpoint of endpoints) {
-    const locality = localityOf(model, endpoint.nodeName);
-    const id = `${locality.region}/${locality.zone}/${locality.subZone}`;
-    let group = groups.get(id);
-    if (group === undefined) {
-      group = { locality, lbEndpoints: [] };
-      groups.set(id, group);
-    }
-    group.lbEndpoints.push(lbEndpoint(endpoint, tunnel));
-  }
   return create(ClusterLoadAssignmentSchema, {
     clusterName,
-    endpoints: [...groups.keys()].sort().map((id) => {
-      const { locality, lbEndpoints } = groups.get(id)!;
-      return { locality, lbEndpoints, loadBalancingWeight: lbEndpoints.length };
-    }),
+    endpoints: groups.map(({ locality, priority, weight, endpoints }) => ({
+      locality,
+      priority,
+      loadBalancingWeight: weight,
+      lbEndpoints: endpoints.map((endpoint) => lbEndpoint(endpoint, tunnel)),
+    })),
   });
-}
-
-interface Locality {
-  region: string;
-  zone: string;
-  subZone: string;
-}
-
-function localityOf(model: Model, nodeName: string): Locality {
-  const labels = model.nodeByName.get(nodeName)?.metadata.labels ?? {};
-  return {
-    region: labels["topology.kubernetes.io/region"] ?? "",
-    zone: labels["topology.kubernetes.io/zone"] ?? "",
-    subZone: labels["topology.istio.io/subzone"] ?? "",
-  };
 }
 
 function lbEndpoint(endpoint: Endpoint, tunnel: boolean): LbEndpoint {

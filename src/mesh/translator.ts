@@ -17,6 +17,7 @@ import {
 import { blackHoleCluster, passthroughCluster } from "./translate-clusters.ts";
 import { gatewayResources } from "./translate-gateways.ts";
 import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
+import { localityOf, localityText } from "./translate-locality.ts";
 import { nodeWorkloads, ownListeners, plainClusters, plainListeners } from "./translate-nodes.ts";
 import { credentialSecret, rootsSecret, workloadSecret } from "./translate-secrets.ts";
 import { telemetryOf } from "./translate-telemetry.ts";
@@ -60,7 +61,9 @@ export function createTranslator(options: {
   const kept = { memo: createMemo(), interner: createInterner() };
   const state = (objects: MeshObjects): Pass => {
     const model = buildModel(objects, config, modelMemo);
-    const localities = model.nodes.map(({ metadata }) => `${metadata.name}:${localityText(metadata.labels)}`).join();
+    const localities = model.nodes
+      .map(({ metadata: { name } }) => `${name}:${localityText(localityOf(model, name))}`)
+      .join();
     return { ...kept, objects, model, localities };
   };
   let pass = state(noObjects);
@@ -98,11 +101,6 @@ function unchangedKept(previous: MeshObjects, next: MeshObjects): MeshObjects {
   return Object.fromEntries(lists) as unknown as MeshObjects;
 }
 
-const localityText = (labels: Readonly<Record<string, string>> | undefined): string =>
-  ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"]
-    .map((label) => labels?.[label] ?? "")
-    .join("/");
-
 /** Objects that inbound and gateway listeners follow from. */
 const policiesOf = ({ objects }: Pass): unknown[] => [
   objects.authorizationPolicies,
@@ -131,7 +129,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(outboundClusters(pass, namespace), fixed.clusters, clusters),
-      [typeUrls.endpoint]: endpoints(pass, namespace, true),
+      [typeUrls.endpoint]: endpoints(pass, workload),
       [typeUrls.listener]: joinGroups(outbound.listeners, listeners),
       [typeUrls.route]: outbound.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, []),
@@ -180,7 +178,7 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(outboundClusters(pass, workload.namespace), fixed.clusters, own.clusters),
-      [typeUrls.endpoint]: endpoints(pass, workload.namespace, true),
+      [typeUrls.endpoint]: endpoints(pass, workload),
       [typeUrls.listener]: own.listeners,
       [typeUrls.route]: own.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, [
@@ -221,7 +219,7 @@ function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snaps
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(plain.clusters, fixed.clusters),
-      [typeUrls.endpoint]: endpoints(pass, "", false),
+      [typeUrls.endpoint]: endpoints(pass, undefined),
       [typeUrls.listener]: joinGroups(plain.listeners, own),
       [typeUrls.workload]: workloads,
     },
