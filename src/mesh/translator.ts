@@ -19,6 +19,7 @@ import { gatewayResources } from "./translate-gateways.ts";
 import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
 import { localityOf, localityText } from "./translate-locality.ts";
 import { nodeWorkloads, ownListeners, plainClusters, plainListeners } from "./translate-nodes.ts";
+import { plainEndpoints } from "./translate-plain-endpoints.ts";
 import { credentialSecret, rootsSecret, workloadSecret } from "./translate-secrets.ts";
 import { telemetryOf } from "./translate-telemetry.ts";
 import { singleServiceRoutes } from "./translate-virtual-hosts.ts";
@@ -219,7 +220,7 @@ function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snaps
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(plain.clusters, fixed.clusters),
-      [typeUrls.endpoint]: endpoints(pass, undefined),
+      [typeUrls.endpoint]: plainEndpoints(pass, name),
       [typeUrls.listener]: joinGroups(plain.listeners, own),
       [typeUrls.workload]: workloads,
     },
