@@ -96,11 +96,18 @@ export function httpManager(options: {
   });
 }
 
+export interface TcpSettings {
+  idleTimeoutMs: number | undefined;
+  /** A client's connections go to one endpoint. */
+  hashSourceIp: boolean;
+}
+
 /** One cluster, or several with weights. */
 export function tcpProxy(
   statPrefix: string,
   clusters: readonly { name: string; weight: number }[],
   telemetry?: ListenerTelemetry,
+  settings?: TcpSettings,
 ): Filter {
   const only = clusters.length === 1 ? clusters[0] : undefined;
   return create(FilterSchema, {
@@ -113,6 +120,8 @@ export function tcpProxy(
           ? { case: "cluster", value: only.name }
           : { case: "weightedClusters", value: { clusters: [...clusters] } },
         accessLog: [...(telemetry?.accessLog ?? [])],
+        ...(settings?.idleTimeoutMs && { idleTimeout: durationOf(settings.idleTimeoutMs) }),
+        ...(settings?.hashSourceIp && { hashPolicy: [{ policySpecifier: { case: "sourceIp", value: {} } }] }),
       }),
     },
   });

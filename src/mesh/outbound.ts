@@ -140,16 +140,23 @@ export const clientCredentials = (pass: Pass, namespace: string): readonly strin
 /** Workloads with the same telemetry share them. */
 export function outboundListeners(pass: Pass, namespace: string, telemetry: ListenerTelemetry): Group {
   const { memo, model, objects, interner } = pass;
-  return memo.get(`listeners|${namespace}|${telemetry.key}`, [objects.services, objects.virtualServices], () => {
+  const inputs = [objects.services, objects.virtualServices, objects.destinationRules];
+  return memo.get(`listeners|${namespace}|${telemetry.key}`, inputs, () => {
     const services = servicesFor(pass, namespace);
     const rules = rulesOf(pass, namespace);
     const http = httpPorts(services).map((port) => interner.named(typeUrls.listener, httpListener(port, telemetry)));
     const tcp = services.flatMap((service) => {
       const ruleSet = rulesFor(rules, service.host);
+      const policy = policyFor(model, service, namespace);
       const make = () =>
-        tcpListeners(model, service, ruleSet, telemetry).map((listener) => interner.named(typeUrls.listener, listener));
+        tcpListeners(model, service, ruleSet, telemetry, policy).map((listener) =>
+          interner.named(typeUrls.listener, listener),
+        );
       // A rule's destinations may be other services: then this one alone does not tell whether anything changed.
-      return ruleSet === undefined ? memo.get(`tcp|${service.host}|${telemetry.key}`, [service.service], make) : make();
+      if (ruleSet !== undefined) return make();
+      const applied = policy.rules.map(({ object }) => object);
+      const key = `tcp|${service.host}|${telemetry.key}|${applied.map(({ metadata }) => metadata.uid).join()}`;
+      return memo.get(key, [service.service, ...applied], make);
     });
     return groupOf([...http, ...tcp]);
   });

@@ -1,5 +1,7 @@
 // Which DestinationRule counts for a host and client, and what it says for one port and subset. Pure.
 
+import { parseDurationMs } from "../api/duration.ts";
+import type { TcpSettings } from "./filters.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
 import type { Model, Policy, ServiceModel, Subset, TrafficPolicy } from "./types.ts";
 
@@ -73,6 +75,15 @@ export function policyOfPort(
 /** What holds for a subset of this name, known or not. */
 export const subsetPolicy = (policy: AppliedPolicy, name: string | undefined, port: number): PortPolicy =>
   policyOfPort(policy.trafficPolicy, policy.subsets.find((subset) => subset.name === name)?.trafficPolicy, port);
+
+/** What the listener of a TCP port takes from the rules; its clusters take the rest. */
+export function tcpSettingsOf({ loadBalancer, connectionPool }: PortPolicy): TcpSettings {
+  const idle = connectionPool?.tcp?.idleTimeout;
+  return {
+    idleTimeoutMs: idle === undefined ? undefined : parseDurationMs(idle),
+    hashSourceIp: loadBalancer?.consistentHash?.useSourceIp === true,
+  };
+}
 
 /** Undefined where switched off; only a rule can say so, as the mesh's default is on. */
 const localitySetting = ({ loadBalancer }: PortPolicy) =>

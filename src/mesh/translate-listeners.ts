@@ -12,6 +12,7 @@ import { adsSource, downstreamTls, durationOf, istioMetadata, tcpAddress } from 
 import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { isVisible } from "./hosts.ts";
 import { isHttp } from "./model.ts";
+import { type AppliedPolicy, policyFor, subsetPolicy, tcpSettingsOf } from "./policies.ts";
 import { inboundCluster, inboundName, outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
@@ -64,12 +65,13 @@ export function tcpListeners(
   service: ServiceModel,
   ruleSet: RuleSet | undefined,
   telemetry: ListenerTelemetry,
+  policy: AppliedPolicy,
 ): Listener[] {
   const listeners: Listener[] = [];
   for (const port of service.ports) {
     if (isHttp(port.protocol) || port.protocol === "udp") continue;
     for (const address of service.addresses) {
-      const filters = tcpFilters(model, service, port, ruleSet, telemetry);
+      const filters = tcpFilters(model, service, port, ruleSet, telemetry, policy);
       listeners.push(
         outboundListener({ name: `${address}_${port.port}`, address, port: port.port, filters, bind: false }),
       );
@@ -85,6 +87,7 @@ export function tcpFilters(
   port: PortModel,
   ruleSet: RuleSet | undefined,
   telemetry: ListenerTelemetry,
+  policy?: AppliedPolicy,
 ): Filter[] {
   const name = outboundName(port.port, "", service.host);
   const rule = ruleSet?.gateways.has("mesh")
@@ -104,7 +107,8 @@ export function tcpFilters(
     name: clusterOf(model, route.destination, context),
     weight: route.weight || 1,
   }));
-  const proxy = tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }], telemetry);
+  const settings = policy && tcpSettingsOf(subsetPolicy(policy, undefined, port.port));
+  const proxy = tcpProxy(name, destinations.length > 0 ? destinations : [{ name, weight: 1 }], telemetry, settings);
   return [...statsFilters(telemetry), proxy];
 }
 
@@ -121,7 +125,14 @@ export function portListeners(model: Model, workload: Workload, rules: RuleIndex
     const filters =
       rules && isHttp(port.protocol)
         ? [httpManager({ statPrefix: `outbound_${name}`, routes, edge: false, telemetry })]
-        : tcpFilters(model, service, port, rules && rulesFor(rules, service.host), telemetry);
+        : tcpFilters(
+            model,
+            service,
+            port,
+            rules && rulesFor(rules, service.host),
+            telemetry,
+            rules && policyFor(model, service, workload.namespace),
+          );
     const about = workload.about;
     listeners.push(outboundListener({ name, address: "127.0.0.1", port: localPort, filters, bind: true, about }));
   }
