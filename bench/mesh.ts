@@ -1,7 +1,7 @@
 // How long the control plane needs for a translation, whole and after one change, and how that grows with the services.
 
 import { realClock } from "../src/kernel/clock.ts";
-import { createTranslator } from "../src/mesh/translator.ts";
+import { createTranslator, noObjects } from "../src/mesh/translator.ts";
 import type { MeshObjects } from "../src/mesh/types.ts";
 import { encodeResource } from "../src/xds/protocol.ts";
 import type { Snapshot, TypeUrl } from "../src/xds/types.ts";
@@ -57,6 +57,7 @@ const virtualService = (service: number, weight = 5) => ({
 function objectsOf(services: number): MeshObjects {
   const each = <T>(make: (index: number) => T): T[] => Array.from({ length: services }, (_, index) => make(index));
   return {
+    ...noObjects,
     namespaces: [
       { apiVersion: "v1", kind: "Namespace", metadata: meta("bench", { labels: { "istio-injection": "enabled" } }) },
     ],
