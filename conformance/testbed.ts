@@ -155,9 +155,8 @@ export class Load {
             signal: AbortSignal.timeout(10_000),
             ...(options.headers && { headers: options.headers }),
           });
-          await response.arrayBuffer();
-          if (response.status !== 200)
-            this.failures.push(`${response.status} ${response.headers.get("x-envoy-response-flags") ?? ""}`);
+          const body = await response.text();
+          if (response.status !== 200) this.failures.push(`${response.status} ${body.slice(0, 120)}`);
         } catch (error) {
           this.failures.push(String(error));
         }
