@@ -22,11 +22,22 @@ export function pick(
 ): Endpoint | undefined {
   const selection = slot.selection ?? prepare(slot, random, criteria);
   if (selection === undefined) return undefined;
-  let chosen = selection.pick(random, hash, 0);
-  if (avoid !== undefined)
-    for (let attempt = 1; attempt <= reselectionsMax && avoid.includes(chosen); attempt++)
-      chosen = selection.pick(random, hash, attempt);
-  return chosen;
+  const { picker, hosts } = selection;
+  let chosen = picker.pick(random, hash, 0);
+  if (avoid === undefined) return chosen;
+  for (let attempt = 1; attempt <= reselectionsMax && avoid.includes(chosen); attempt++)
+    chosen = picker.pick(random, hash, attempt);
+  // Unlike Envoy, any other host before a failed one: a dead host has the fewest requests, so LEAST_REQUEST likes it best.
+  return avoid.includes(chosen) ? (otherThan(avoid, hosts, random) ?? chosen) : chosen;
+}
+
+function otherThan(avoid: readonly Endpoint[], hosts: readonly Endpoint[], random: Random): Endpoint | undefined {
+  const start = random.below(hosts.length);
+  for (let i = 0; i < hosts.length; i++) {
+    const host = hosts[(start + i) % hosts.length]!;
+    if (!avoid.includes(host)) return host;
+  }
+  return undefined;
 }
 
 /** After a change, and for each pick of a subset. */

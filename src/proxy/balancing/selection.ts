@@ -20,7 +20,11 @@ interface Picker {
   pick(random: Random, hash: bigint | undefined, attempt: number): Endpoint;
 }
 
-export type Selection = Picker;
+export interface Selection {
+  readonly picker: Picker;
+  /** All that the picker may choose. */
+  readonly hosts: readonly Endpoint[];
+}
 
 /** How to pick one of `all`, which is the slot's endpoints or a subset of them. Undefined: there is no host to be used. */
 export function select(slot: ClusterSlot, all: readonly Endpoint[], random: Random): Selection | undefined {
@@ -28,9 +32,11 @@ export function select(slot: ClusterSlot, all: readonly Endpoint[], random: Rand
   const consistent = balancing.policy === "RING_HASH" || balancing.policy === "MAGLEV";
   const groups = loadGroups(slot, all, !consistent).filter(({ load }) => load > 0);
   const pickers = groups.map(({ hosts }) => pickerOf(balancing, hosts, all, slot, random));
-  if (pickers.length <= 1) return pickers[0];
+  if (pickers.length === 0) return undefined;
+  const hosts = groups.flatMap((group) => group.hosts);
+  if (pickers.length === 1) return { picker: pickers[0]!, hosts };
   const loads = groups.map(({ load }) => load);
-  return consistent ? new HashedGroups(pickers, loads) : new SharedGroups(pickers, loads);
+  return { picker: consistent ? new HashedGroups(pickers, loads) : new SharedGroups(pickers, loads), hosts };
 }
 
 /** The groups of a cluster with their loads. `byLocality`: weighted localities are groups of their own. */
