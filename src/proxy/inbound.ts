@@ -1,7 +1,13 @@
 // Inbound chains of all workloads of this process by endpoint address, so that a call to a neighbour needs no tunnel.
 
-import type { InboundTarget } from "./chain.ts";
+import type { ChainOwner, ConnectionInfo, InboundTarget } from "./chain.ts";
 import type { Endpoint } from "./clusters/cluster.ts";
+
+/** A neighbour's view of `client`'s connection: an authenticated peer, the caller's workload, at the neighbour's own port. */
+export function asSeenBy({ transport }: Endpoint, client: ConnectionInfo, { identity }: ChainOwner): ConnectionInfo {
+  const { host, port } = transport;
+  return { ...client, localAddress: host, localPort: port, secure: true, peer: { identity, authenticated: true } };
+}
 
 export class InboundRegistry {
   readonly #targets = new Map<string, InboundTarget>();

@@ -8,6 +8,7 @@ import type { ClusterSlot, Endpoint } from "./clusters/cluster.ts";
 import { originalDestination } from "./clusters/original_dst.ts";
 import { Dial, type DialListener } from "./dial.ts";
 import { countConnection, uncountConnection } from "./http/upstream.ts";
+import { asSeenBy } from "./inbound.ts";
 import { joinSockets } from "./join.ts";
 import { plainInfo, type StreamInfo } from "./log/stream_info.ts";
 import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./telemetry/edges.ts";
@@ -81,9 +82,7 @@ export class TcpSession implements SocketOwner, DialListener {
       const neighbour = this.#runtime.inbound.of(endpoint)?.slot.current;
       if (neighbour?.kind === "tcp") {
         const own = neighbour.targets[0] && pick(neighbour.targets[0], this.#runtime.random, undefined);
-        const peer = { identity: this.#chain.owner.identity, authenticated: true };
-        const { host, port } = own?.transport ?? endpoint.transport;
-        const seen = { ...this.#connection, localAddress: host, localPort: port, peer, secure: true };
+        const seen = asSeenBy(own ?? endpoint, this.#connection, this.#chain.owner);
         if (!own || neighbour.networkFilters.some((filter) => filter.onConnection(seen) === "close")) {
           this.#giveUp(own ? "UAEX" : "UH");
           return;

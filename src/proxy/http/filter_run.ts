@@ -6,6 +6,7 @@ import type { Head } from "../../wire/http1_head.ts";
 import type { HeaderEdits } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { BodySink, BodyTransform, FilterRequest } from "../filter.ts";
+import { asSeenBy } from "../inbound.ts";
 import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
 import type { HeaderRules, Route } from "../routing/route.ts";
 import { trustedAddress } from "./forwarded.ts";
@@ -138,9 +139,7 @@ export class FilterRun implements FilterRequest {
     const { client, chain, forwarding } = this.#of;
     const to = forwarding.destination;
     if (this.#chain === chain || to === undefined) return client;
-    const { host, port } = to.transport;
-    const peer = { identity: chain.owner.identity, authenticated: true };
-    return { ...client, localAddress: host, localPort: port, secure: true, peer };
+    return asSeenBy(to, client, chain.owner);
   }
   get remoteAddress(): string {
     const { edge, trustedHops } = this.#chain ?? this.#of.chain;

@@ -4,6 +4,7 @@ import type { Head } from "../../wire/http1_head.ts";
 import type { HeaderEdits } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
+import { asSeenBy } from "../inbound.ts";
 import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "../log/stream_info.ts";
 import type { Route } from "../routing/route.ts";
 import { statusClass } from "../telemetry/counts.ts";
@@ -137,7 +138,8 @@ export class RequestRecord {
     const durationMs = this.#elapsedMs;
     const flags = this.#allFlags;
     const requestBytes = this.headBytes + this.bodyBytes;
-    const traceId = this.#span?.sampled ? this.#span.traceId : "";
+    const span = this.#span?.sampled ? this.#span : undefined;
+    const traceId = span?.traceId ?? "";
     if (!chain.telemetry.off) {
       const edge = chain.inbound
         ? inboundEdge(series, chain, client)
@@ -149,14 +151,17 @@ export class RequestRecord {
       const near = neighbourEdge(series, forwarding.neighbour, forwarding.endpoint!, chain.owner);
       near.request(status, flags, durationMs, requestBytes, responseBytes, traceId);
     }
-    if (chain.accessLog !== undefined) chain.accessLog.log(this.streamInfo());
-    if (this.#span !== undefined) finishSpan(this.#span, this.streamInfo());
+    if (chain.accessLog !== undefined || span !== undefined) {
+      const info = this.streamInfo();
+      chain.accessLog?.log(info);
+      if (span !== undefined) finishSpan(span, info);
+    }
     if (forwarding.neighbour !== undefined) this.#reportNear(forwarding.neighbour);
   }
 
   /** The neighbour's own log and span, as if the request had come to it over the wire. */
   #reportNear(near: HttpChain): void {
-    const span = this.#nearSpan;
+    const span = this.#nearSpan?.sampled ? this.#nearSpan : undefined;
     if (near.accessLog === undefined && span === undefined) return;
     const info = this.streamInfo();
     const { forwarding, chain, client } = this.#of;
@@ -164,9 +169,7 @@ export class RequestRecord {
     info.route = forwarding.neighbourRoute;
     info.cluster = forwarding.toSlot;
     info.endpoint = forwarding.destination;
-    const { host, port } = (forwarding.destination ?? forwarding.endpoint)!.transport;
-    const peer = { identity: chain.owner.identity, authenticated: true };
-    info.connection = { ...client, localAddress: host, localPort: port, secure: true, peer };
+    info.connection = asSeenBy((forwarding.destination ?? forwarding.endpoint)!, client, chain.owner);
     if (near.accessLog !== undefined) near.accessLog.log(info);
     if (span !== undefined) finishSpan(span, info);
   }

@@ -132,9 +132,8 @@ function put(edits: HeaderEdits, name: string, value: string, came: boolean): vo
   else edits.added += `${name}: ${value}\r\n`;
 }
 
-/** The request is over. */
+/** The request is over; for a sampled span. */
 export function finishSpan(span: Span, info: StreamInfo): void {
-  if (!span.sampled) return;
   const { startedAtMs, durationMs, status } = info;
   const isError = status >= 500 || status === 0;
   span.tracing.sink.add({ ...span, startedAtMs, durationMs, isError, tags: tagsOf(span, info, isError) });
