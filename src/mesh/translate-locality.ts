@@ -1,5 +1,6 @@
 // Where endpoints are, and in which order or shares a client elsewhere uses them (localityLbSetting). Pure.
 
+import { getOrAdd } from "../kernel/map.ts";
 import { distributionOf, failoverOf, type PortPolicy } from "./policies.ts";
 import type { Model, Workload } from "./types.ts";
 
@@ -68,11 +69,7 @@ export function groupByLocality<E extends Placed>(
     if (place && labels.length > 0) priority = priorityByLabels(place.labels, own, labels);
     else if (place && failover) priority = priorityByPlace(place.locality, locality, failover.failover);
     const id = `${localityText(locality)}|${priority}`;
-    let group = groups.get(id);
-    if (group === undefined) {
-      group = { locality, priority, weight: 0, endpoints: [] };
-      groups.set(id, group);
-    }
+    const group = getOrAdd(groups, id, () => ({ locality, priority, weight: 0, endpoints: [] }));
     group.weight++;
     group.endpoints.push(endpoint);
   }

@@ -33,7 +33,8 @@ export function identityMatch(value: string): StringMatcher {
   return string({ case: "exact", value: scheme + value });
 }
 
-const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+/** The text itself in a regular expression. */
+export const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 /** "*": the field is there. */
 export function headerMatch(name: string, value: string): HeaderMatcher {

@@ -16,6 +16,7 @@ import {
   headerMatch,
   hostMatch,
   identityMatch,
+  quoted,
   rangeOf,
   regexMatch,
   requestPrincipalMatches,
@@ -161,8 +162,6 @@ const accountOf =
       regexMatch(`spiffe://.+/ns/${quoted(namespace)}/(.+/|)sa/${quoted(value.slice(slash + 1))}(/.+)?`),
     );
   };
-
-const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 const requestPrincipalOf = (value: string): Principal =>
   principals.and(requestPrincipalMatches(value).map((match) => principal({ case: "metadata", value: match })));

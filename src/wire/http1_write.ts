@@ -20,6 +20,24 @@ export function clearEdits(edits: HeaderEdits): void {
   edits.dropIds.fill(0);
 }
 
+/** Instead of whatever is there. `name` in lower case. */
+export function setHeader(edits: HeaderEdits, name: string, value: string): void {
+  removeHeader(edits, name);
+  edits.added += `${name}: ${value}\r\n`;
+}
+
+/** Also takes back what an earlier step added. */
+export function removeHeader(edits: HeaderEdits, name: string): void {
+  if (edits.removed === undefined) edits.removed = [name];
+  else if (!edits.removed.includes(name)) edits.removed = [...edits.removed, name];
+  if (edits.added.includes(`${name}: `))
+    edits.added = edits.added
+      .split("\r\n")
+      .filter((line) => line !== "" && !line.startsWith(`${name}: `))
+      .map((line) => `${line}\r\n`)
+      .join("");
+}
+
 /** Heads and small bodies are put together here before one write; the capacity covers the largest head plus added lines. */
 const capacityBytes = 512 * 1024;
 /** Bodies up to this size ride in the same write as their head; larger ones are written from where they are. */

@@ -3,7 +3,7 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import type { Framing } from "../../wire/http1_body.ts";
 import { type Head, keepHead, known } from "../../wire/http1_head.ts";
-import { clearEdits, type HeaderEdits, newEdits } from "../../wire/http1_write.ts";
+import { clearEdits, type HeaderEdits, newEdits, removeHeader, setHeader } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
 import type { BodySink } from "../filter.ts";
@@ -23,7 +23,7 @@ import { type FilteredRequest, FilterRun } from "./filter_run.ts";
 import { Forwarding } from "./forwarding.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { answerFields } from "./header_policy.ts";
-import { addHeader, addRules, prepareRequest, prepareResponse, removeHeader, setHeader } from "./headers.ts";
+import { addHeader, addRules, prepareRequest, prepareResponse } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
 import { type Mirror, startMirrors } from "./mirror.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";

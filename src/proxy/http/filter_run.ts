@@ -3,7 +3,7 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import type { Framing } from "../../wire/http1_body.ts";
 import type { Head } from "../../wire/http1_head.ts";
-import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { type HeaderEdits, removeHeader, setHeader } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { BodySink, BodyTransform, FilterRequest } from "../filter.ts";
 import { asSeenBy } from "../inbound.ts";
@@ -11,7 +11,7 @@ import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
 import type { HeaderRules, Route } from "../routing/route.ts";
 import { trustedAddress } from "./forwarded.ts";
 import type { Forwarding } from "./forwarding.ts";
-import { addRules, removeHeader, setHeader } from "./headers.ts";
+import { addRules } from "./headers.ts";
 import type { RequestView } from "./request.ts";
 import { ResponseView } from "./response.ts";
 

@@ -8,7 +8,7 @@ import {
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { uuid } from "../../kernel/random.ts";
 import { known } from "../../wire/http1_head.ts";
-import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { type HeaderEdits, removeHeader, setHeader } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "../chain.ts";
 import { unpack } from "../compile/any.ts";
 import { fieldAfter } from "../log/stream_info.ts";
@@ -134,19 +134,17 @@ function sanitize(edits: HeaderEdits, request: RequestView, internal: boolean, e
       name === "x-envoy-internal" || (!internal && internalOnly.has(name)) || (external && edgeOnly.has(name));
     if (!remove) continue;
     request.override(name, undefined);
-    edits.removed = [...(edits.removed ?? []), name];
+    removeHeader(edits, name);
   }
 }
 
 function setField(edits: HeaderEdits, request: RequestView, name: string, value: string): void {
   request.override(name, value);
-  edits.removed = [...(edits.removed ?? []), name];
-  edits.added += `${name}: ${value}\r\n`;
+  setHeader(edits, name, value);
 }
 
 function addVia(edits: HeaderEdits, before: string | undefined, via: string): void {
-  if (before !== undefined) edits.removed = [...(edits.removed ?? []), "via"];
-  edits.added += `via: ${before === undefined ? via : `${before}, ${via}`}\r\n`;
+  setHeader(edits, "via", before === undefined ? via : `${before}, ${via}`);
 }
 
 /** Fields of every answer, whoever made it. `before`: the upstream's Via. */
@@ -160,7 +158,5 @@ export function answerFields(
   if (policy.via !== "") addVia(edits, before, policy.via);
   if (!policy.requestIdInResponse) return;
   const id = fieldAfter(request.head, requestEdits, "x-request-id");
-  if (id === undefined) return;
-  edits.removed = [...(edits.removed ?? []), "x-request-id"];
-  edits.added += `x-request-id: ${id}\r\n`;
+  if (id !== undefined) setHeader(edits, "x-request-id", id);
 }

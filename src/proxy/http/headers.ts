@@ -1,7 +1,7 @@
 // Header changes on the way through: forwarding fields, configured rules, and the request head as it goes upstream.
 
 import { type Head, known } from "../../wire/http1_head.ts";
-import { type HeaderEdits, type HeadWriter, writeFields } from "../../wire/http1_write.ts";
+import { type HeaderEdits, type HeadWriter, removeHeader, writeFields } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "../chain.ts";
 import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
 import type { HeaderAddition, HeaderRules } from "../routing/route.ts";
@@ -80,24 +80,6 @@ export function addHeader(
   if (text === "" && !keepEmpty) return;
   if (mode === "overwrite" || mode === "present") removeHeader(edits, name);
   edits.added += `${name}: ${text}\r\n`;
-}
-
-/** Instead of whatever is there. `name` in lower case. */
-export function setHeader(edits: HeaderEdits, name: string, value: string): void {
-  removeHeader(edits, name);
-  edits.added += `${name}: ${value}\r\n`;
-}
-
-/** Also takes back what an earlier step added. */
-export function removeHeader(edits: HeaderEdits, name: string): void {
-  if (edits.removed === undefined) edits.removed = [name];
-  else if (!edits.removed.includes(name)) edits.removed = [...edits.removed, name];
-  if (edits.added.includes(`${name}: `))
-    edits.added = edits.added
-      .split("\r\n")
-      .filter((line) => line !== "" && !line.startsWith(`${name}: `))
-      .map((line) => `${line}\r\n`)
-      .join("");
 }
 
 /** The request head as the upstream gets it. */

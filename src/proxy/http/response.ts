@@ -2,10 +2,10 @@
 
 import type { Framing } from "../../wire/http1_body.ts";
 import { type Head, known } from "../../wire/http1_head.ts";
-import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { type HeaderEdits, removeHeader } from "../../wire/http1_write.ts";
 import type { BodySink, BodyTransform, Filter, FilterRequest, FilterResponse } from "../filter.ts";
 import type { HeaderRules } from "../routing/route.ts";
-import { addRules, removeHeader } from "./headers.ts";
+import { addRules } from "./headers.ts";
 
 export class ResponseView implements FilterResponse {
   status = 0;

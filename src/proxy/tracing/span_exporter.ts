@@ -2,6 +2,7 @@
 
 import type { Cancel } from "../../kernel/clock.ts";
 import { messageOf } from "../../kernel/errors.ts";
+import { getOrAdd } from "../../kernel/map.ts";
 import type { Counter } from "../../kernel/metrics.ts";
 import type { Runtime } from "../chain.ts";
 import type { FinishedSpan, SpanSink } from "./tracing.ts";
@@ -92,12 +93,7 @@ export class SpanExporters {
   readonly #exporters = new Map<string, SpanExporter>();
 
   of(key: string, create: () => SpanExporter): SpanExporter {
-    let exporter = this.#exporters.get(key);
-    if (exporter === undefined) {
-      exporter = create();
-      this.#exporters.set(key, exporter);
-    }
-    return exporter;
+    return getOrAdd(this.#exporters, key, create);
   }
   close(): void {
     for (const exporter of this.#exporters.values()) exporter.close();

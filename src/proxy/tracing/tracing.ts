@@ -1,9 +1,8 @@
 // Spans: one per request and proxy. Started when the request's route is known, told to the next hop, exported when the request is over.
 
 import type { Random } from "../../kernel/random.ts";
-import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { type HeaderEdits, removeHeader, setHeader } from "../../wire/http1_write.ts";
 import { draws } from "../compile/fraction.ts";
-import { removeHeader, setHeader } from "../http/headers.ts";
 import type { RequestView } from "../http/request.ts";
 import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
 import type { Route } from "../routing/route.ts";
