@@ -1,6 +1,7 @@
 // The API server's way to kubelets: HTTPS with its client certificate, trusting the cluster's CA.
 
 import { messageOf } from "../kernel/errors.ts";
+import { hostPort } from "../kernel/host_port.ts";
 import { unavailable } from "./failure.ts";
 import type { KubeletAccess } from "./types.ts";
 
@@ -13,7 +14,7 @@ export interface KubeletTls {
 export function createKubeletAccess({ caPem, certPem, keyPem }: KubeletTls): KubeletAccess {
   return {
     async get(address, port, path, signal) {
-      const url = `https://${address.includes(":") ? `[${address}]` : address}:${port}${path}`;
+      const url = `https://${hostPort(address, port)}${path}`;
       const init: BunFetchRequestInit & { timeout: boolean } = {
         signal,
         tls: { ca: caPem, cert: certPem, key: keyPem },

@@ -2,6 +2,7 @@
 
 import { loadConfig, type Standalone, startStandalone } from "../cluster/standalone.ts";
 import { MeshbedError } from "../kernel/errors.ts";
+import { hostPort } from "../kernel/host_port.ts";
 import type { StaticConfig } from "../proxy/bootstrap/bootstrap.ts";
 import { envoyLevels } from "../proxy/log/levels.ts";
 import { paint, printError, table } from "./terminal.ts";
@@ -58,15 +59,13 @@ const summary = ({ listeners, clusters, secrets }: StaticConfig): string =>
 
 function tell(file: string, config: StaticConfig, { proxy: running }: Standalone): void {
   const rows = running.listeners().map(({ name, host, port }) => {
-    return [name, paint.cyan(`${schemeOf(config, name)}://${authority(host, port)}`)];
+    return [name, paint.cyan(`${schemeOf(config, name)}://${hostPort(host, port)}`)];
   });
-  if (config.admin) rows.push(["admin", paint.cyan(`http://${authority(config.admin.host, running.adminPort!)}`)]);
+  if (config.admin) rows.push(["admin", paint.cyan(`http://${hostPort(config.admin.host, running.adminPort!)}`)]);
   say(`${paint.green("●")} ${file}: ${summary(config)}`);
   for (const line of table(rows)) say(line);
   say(paint.dim(`  kill -HUP ${process.pid} reloads the file, kill drains and stops, Ctrl-C stops`));
 }
-
-const authority = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
 
 /** What a client would write before the address. */
 function schemeOf(config: StaticConfig, name: string): string {

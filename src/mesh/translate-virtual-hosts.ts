@@ -8,6 +8,7 @@ import {
   VirtualHostSchema,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { hostPort } from "../kernel/host_port.ts";
 import { durationOf } from "./envoy.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
 import type { Memo } from "./memo.ts";
@@ -150,7 +151,7 @@ export function domainsOf(service: ServiceModel, clientNamespace: string, port: 
   const names = [host];
   if (clientNamespace === namespace) names.push(name);
   names.push(`${name}.${namespace}`, `${name}.${namespace}.svc`, ...addresses);
-  return names.flatMap((domain) => [domain, `${domain.includes(":") ? `[${domain}]` : domain}:${port}`]);
+  return names.flatMap((domain) => [domain, hostPort(domain, port)]);
 }
 
 function unknownHosts(

@@ -1,5 +1,6 @@
 // /listeners: what is listened on, in Envoy's text form and as admin.v3.Listeners.
 
+import { hostPort } from "../../kernel/host_port.ts";
 import type { CompiledListener } from "../compile/listener.ts";
 import { type Sockets, socketKey } from "../sockets.ts";
 
@@ -18,7 +19,7 @@ export const listenerFacts = (listeners: Iterable<CompiledListener>, sockets: So
   }));
 
 export const listenersText = (listeners: readonly ListenerFacts[]): string =>
-  listeners.map(({ name, host, port }) => `${name}::${host.includes(":") ? `[${host}]` : host}:${port}\n`).join("");
+  listeners.map(({ name, host, port }) => `${name}::${hostPort(host, port)}\n`).join("");
 
 export const listenersJson = (listeners: readonly ListenerFacts[]): unknown => ({
   listener_statuses: listeners.map(({ name, host, port }) => ({
