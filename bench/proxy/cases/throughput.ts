@@ -83,7 +83,7 @@ const table: readonly Throughput[] = [
   },
   {
     name: "routes-1000",
-    what: "Small GET that matches the last of 1,000 prefix routes: a list in order for meshbed, locations for nginx, a map file for HAProxy.",
+    what: "Small GET that matches the last of 1,000 prefix routes: an index by path in meshbed, locations for nginx, a map file for HAProxy.",
     load: { ...small, path: `${routePath(manyRoutes - 1)}small`, seconds: 1 },
     start: (bench) => startGateways(bench, all, { routes: manyRoutes }),
   },
