@@ -6,6 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { median } from "./proxy/statistics.ts";
 
 const root = join(import.meta.dir, "..");
 const { values } = parseArgs({
@@ -132,7 +133,6 @@ async function once(): Promise<Run> {
   }
 }
 
-const median = (numbers: number[]): number => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 const total = (run: Run, pick: (part: Part) => number): number =>
   [...run.parts.values()].reduce((sum, part) => sum + pick(part), 0);
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);

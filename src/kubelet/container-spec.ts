@@ -3,6 +3,7 @@
 import { quantityMilli, quantityValue } from "../api/quantity.ts";
 import type { Pod, Service } from "../api/types.ts";
 import type { ContainerSpec, IsolationMode, Mount } from "../host/types.ts";
+import { escapeRegExp } from "../kernel/regexp.ts";
 import { type ConfigSource, containerEnv } from "./env.ts";
 import { expand } from "./expand.ts";
 import { argvOf } from "./images.ts";
@@ -111,5 +112,3 @@ export function realPath(text: string, mounts: readonly Mount[]): string {
   const pattern = new RegExp(`(?:(?<![\\w./-])|(?<=:\\/\\/))(${targets.join("|")})(?![\\w.-])`, "g");
   return text.replace(pattern, (found) => mounts.find((m) => m.target.replace(/\/+$/, "") === found)!.source);
 }
-
-const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

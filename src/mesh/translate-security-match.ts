@@ -6,6 +6,7 @@ import { type HeaderMatcher, HeaderMatcherSchema } from "#gen/xds/envoy/config/r
 import { type MetadataMatcher, MetadataMatcherSchema } from "#gen/xds/envoy/type/matcher/v3/metadata_pb.js";
 import { type StringMatcher, StringMatcherSchema } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
 import { type ValueMatcher, ValueMatcherSchema } from "#gen/xds/envoy/type/matcher/v3/value_pb.js";
+import { escapeRegExp } from "../kernel/regexp.ts";
 
 const string = (matchPattern: NonNullable<MessageInitShape<typeof StringMatcherSchema>["matchPattern"]>) =>
   create(StringMatcherSchema, { matchPattern });
@@ -28,13 +29,10 @@ export function identityMatch(value: string): StringMatcher {
   // Istio takes any text for "*"; here nobody of the mesh has another kind of name.
   if (value === "*") return string({ case: "prefix", value: scheme });
   if (value.startsWith("*"))
-    return string({ case: "safeRegex", value: { regex: `${scheme}.*${quoted(value.slice(1))}` } });
+    return string({ case: "safeRegex", value: { regex: `${scheme}.*${escapeRegExp(value.slice(1))}` } });
   if (value.endsWith("*")) return string({ case: "prefix", value: scheme + value.slice(0, -1) });
   return string({ case: "exact", value: scheme + value });
 }
-
-/** The text itself in a regular expression. */
-export const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 /** "*": the field is there. */
 export function headerMatch(name: string, value: string): HeaderMatcher {

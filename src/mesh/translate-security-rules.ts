@@ -9,6 +9,7 @@ import {
 } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
 import type { AuthorizationRule, Operation, Source } from "../api/security.ts";
+import { escapeRegExp } from "../kernel/regexp.ts";
 import { pack } from "./envoy.ts";
 import {
   anyOfMatch,
@@ -16,7 +17,6 @@ import {
   headerMatch,
   hostMatch,
   identityMatch,
-  quoted,
   rangeOf,
   regexMatch,
   requestPrincipalMatches,
@@ -150,7 +150,7 @@ const sourceIpOf = (value: string): Principal => principal({ case: "directRemote
 const remoteIpOf = (value: string): Principal => principal({ case: "remoteIp", value: rangeOf(value) });
 
 const namespaceOf = (value: string): Principal =>
-  authenticated(regexMatch(`.*/ns/${value.split("*").map(quoted).join(".*")}/.*`));
+  authenticated(regexMatch(`.*/ns/${value.split("*").map(escapeRegExp).join(".*")}/.*`));
 
 /** "name" in the policy's namespace, or "namespace/name". */
 const accountOf =
@@ -159,7 +159,7 @@ const accountOf =
     const slash = value.indexOf("/");
     const namespace = slash < 0 ? policyNamespace : value.slice(0, slash);
     return authenticated(
-      regexMatch(`spiffe://.+/ns/${quoted(namespace)}/(.+/|)sa/${quoted(value.slice(slash + 1))}(/.+)?`),
+      regexMatch(`spiffe://.+/ns/${escapeRegExp(namespace)}/(.+/|)sa/${escapeRegExp(value.slice(slash + 1))}(/.+)?`),
     );
   };
 
