@@ -15,7 +15,7 @@ const key = JSON.stringify([
   allKinds.map(({ group, servedVersions, kind, plural, schemaName, namespaced, hasStatus, scale }) => [
     ...[group, servedVersions, kind, plural, schemaName, namespaced, hasStatus, scale],
   ]),
-  ...["kubernetes-models", "@kubernetes-models/istio", "@kubernetes/client-node"].map(
+  ...["kubernetes-models", "@kubernetes-models/istio", "@kubernetes-models/gateway-api", "@kubernetes/client-node"].map(
     (name) => JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version,
   ),
   ...["openapi-gen", "openapi-paths", "openapi-schemas", "openapi-patch", "typings-parser"].map((name) =>

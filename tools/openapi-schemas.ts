@@ -1,4 +1,4 @@
-// Reads the interface declarations of kubernetes-models and @kubernetes-models/istio as OpenAPI schemas.
+// Reads the type declarations of kubernetes-models, @kubernetes-models/istio and /gateway-api as OpenAPI schemas.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { KindDefinition } from "../src/api/kind.ts";
@@ -53,6 +53,8 @@ export function schemaNameOf(identifier: string): string {
   if (identifier === "IIoK8sApimachineryPkgUtilIntstrIntOrString")
     return "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
   if (identifier === "IIoK8sApimachineryPkgRuntimeRawExtension") return "io.k8s.apimachinery.pkg.runtime.RawExtension";
+  const gateway = /^IIoK8sSigsGatewayApiApis(V\d+(?:alpha\d+|beta\d+)?)([A-Z].*)$/.exec(identifier);
+  if (gateway !== null) return `io.k8s.sigs.gateway-api.apis.${gateway[1]!.toLowerCase()}.${gateway[2]}`;
   throw new Error(`unknown type ${identifier}`);
 }
 
@@ -79,6 +81,11 @@ export function schemasOf(root: string, kinds: readonly KindDefinition[]): Recor
         return schemaNameOf(identifier);
       },
       isFractional: (field, path) => isIstio && isFractional(field, path),
+      inherited(identifier) {
+        const parent = schemaNameOf(identifier);
+        load(parent, imports.get(identifier) ?? "");
+        return schemas[parent]!;
+      },
     });
     schemas[name] = patchMetadata(name, schema);
     addIntegerFormats(modules, name, schema);
@@ -87,7 +94,7 @@ export function schemasOf(root: string, kinds: readonly KindDefinition[]): Recor
   };
   for (const kind of kinds) {
     const group = kind.group === "" ? "" : `${kind.group}/`;
-    const library = kind.schemaName.startsWith("io.istio.") ? "@kubernetes-models/istio" : "kubernetes-models";
+    const library = libraryOf(kind.schemaName);
     // The typings of built-in groups go by their short names: apps, coordination.k8s.io, discovery.k8s.io …
     load(kind.schemaName, join(modules, library, `${group}${kind.version}/${kind.kind}.d.ts`));
     const schema = schemas[kind.schemaName]!;
@@ -97,6 +104,11 @@ export function schemasOf(root: string, kinds: readonly KindDefinition[]): Recor
     if (schema.required.length === 0) delete schema.required;
   }
   return schemas;
+}
+
+function libraryOf(schemaName: string): string {
+  if (schemaName.startsWith("io.istio.")) return "@kubernetes-models/istio";
+  return schemaName.startsWith("io.k8s.sigs.gateway-api.") ? "@kubernetes-models/gateway-api" : "kubernetes-models";
 }
 
 /** int32 or int64, which these typings do not say and those of @kubernetes/client-node do. */

@@ -1,4 +1,4 @@
-// Parses the one interface that a typings file of kubernetes-models declares; knows exactly the subset of TypeScript used there.
+// Parses the one interface or alias that a typings file of kubernetes-models declares; knows exactly the subset of TypeScript used there.
 import type { Schema } from "../src/api/schema.ts";
 
 export interface TypingsContext {
@@ -6,6 +6,8 @@ export interface TypingsContext {
   reference(identifier: string): string;
   /** Whether a number is not an integer; `path` holds the enclosing fields. */
   isFractional(field: string, path: readonly string[]): boolean;
+  /** The schema of a type that the declared one extends. */
+  inherited(identifier: string): Schema;
 }
 
 interface Token {
@@ -15,7 +17,7 @@ interface Token {
 
 function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
-  const syntax = /\/\*\*([\s\S]*?)\*\/|"((?:[^"\\]|\\.)*)"|([A-Za-z_$][\w$]*)|(\s+)|([{}[\]()<>:;?,|&=])/y;
+  const syntax = /\/\*\*([\s\S]*?)\*\/|"((?:[^"\\]|\\.)*)"|([A-Za-z_$][\w$]*|\d+)|(\s+)|([{}[\]()<>:;?,|&=])/y;
   while (syntax.lastIndex < text.length) {
     const at = syntax.lastIndex;
     const match = syntax.exec(text);
@@ -93,7 +95,7 @@ class Parser {
     const types = [first];
     while (this.#take("|")) types.push(this.#intersection());
     if (types.every((type) => type.enum !== undefined))
-      return { type: "string", enum: types.flatMap((type) => type.enum!) };
+      return { type: first.type!, enum: types.flatMap((type) => type.enum!) };
     if (types.length === 2 && types.some((t) => t.type === "string") && types.some((t) => t.type === "integer"))
       return { format: "int-or-string", oneOf: [{ type: "integer" }, { type: "string" }] };
     return first;
@@ -115,6 +117,7 @@ class Parser {
     }
     const token = this.#tokens[this.#at++]!;
     if (token.kind === "string") return { type: "string", enum: [token.text] };
+    if (/^\d+$/.test(token.text)) return { type: "integer", enum: [Number(token.text)] };
     switch (token.text) {
       case "string":
       case "boolean":
@@ -142,11 +145,18 @@ class Parser {
       if (words.every((word, i) => this.#tokens[this.#at + i]?.text === word)) return true;
     return false;
   }
-  /** The description in front, and the position moved to the body. */
-  heading(): string | undefined {
+  /** The description in front and the type extended, and the position moved to the body. */
+  heading(bodyMark: "{" | "="): { description: string | undefined; parent: string | undefined } {
     const before = this.#tokens[this.#at - 1];
-    while (!this.#peek("{")) this.#at++;
-    return before?.kind === "doc" ? before.text : undefined;
+    let parent: string | undefined;
+    for (; !this.#peek(bodyMark); this.#at++)
+      if (this.#tokens[this.#at]?.text === "extends") parent = this.#tokens[this.#at + 1]?.text;
+    return { description: before?.kind === "doc" ? before.text : undefined, parent };
+  }
+  /** = type */
+  alias(): Schema {
+    this.#expect("=");
+    return this.#union();
   }
   #peek(text: string): boolean {
     const token = this.#tokens[this.#at];
@@ -175,7 +185,25 @@ export function parseDeclaration(text: string, context: TypingsContext): Schema 
   // The class that follows the interface repeats it and holds syntax of its own.
   const end = text.search(/^(\/\*\*(?:(?!\*\/)[\s\S])*\*\/\n)?export declare class/m);
   const parser = new Parser(end < 0 ? text : text.slice(0, end), context);
-  if (!parser.seek(["export", "interface"])) throw new Error("the typings declare no interface");
-  const description = parser.heading();
-  return described(parser.members(), description);
+  if (parser.seek(["export", "interface"])) {
+    const { description, parent } = parser.heading("{");
+    const own = parser.members();
+    // TypeMeta, apiVersion and kind, is added to every kind elsewhere.
+    const base = parent === undefined || parent === "TypeMeta" ? {} : context.inherited(parent);
+    return described(merged(base, own), description);
+  }
+  const aliased = new Parser(text, context);
+  if (!aliased.seek(["export", "type"])) throw new Error("the typings declare neither an interface nor an alias");
+  const { description } = aliased.heading("=");
+  return described(aliased.alias(), description);
+}
+
+function merged(base: Schema, own: Schema): Schema {
+  const required = [...(base.required ?? []), ...(own.required ?? [])];
+  const properties = { ...base.properties, ...own.properties };
+  return {
+    ...own,
+    ...(Object.keys(properties).length > 0 && { properties }),
+    ...(required.length > 0 && { required }),
+  };
 }

@@ -97,6 +97,68 @@ export const requestAuthentications = resource<types.RequestAuthentication>(
   "requestauthentications",
 );
 export const telemetries = resource<types.Telemetry>("telemetry.istio.io", "v1", "Telemetry", "telemetries");
+export const serviceEntries = resource<types.ServiceEntry>(
+  "networking.istio.io",
+  "v1",
+  "ServiceEntry",
+  "serviceentries",
+);
+export const workloadEntries = resource<types.WorkloadEntry>(
+  "networking.istio.io",
+  "v1",
+  "WorkloadEntry",
+  "workloadentries",
+);
+export const workloadGroups = resource<types.WorkloadGroup>(
+  "networking.istio.io",
+  "v1",
+  "WorkloadGroup",
+  "workloadgroups",
+);
+export const sidecars = resource<types.Sidecar>("networking.istio.io", "v1", "Sidecar", "sidecars");
+export const envoyFilters = resource<types.EnvoyFilter>(
+  "networking.istio.io",
+  "v1alpha3",
+  "EnvoyFilter",
+  "envoyfilters",
+);
+export const proxyConfigs = resource<types.ProxyConfig>(
+  "networking.istio.io",
+  "v1beta1",
+  "ProxyConfig",
+  "proxyconfigs",
+);
+export const wasmPlugins = resource<types.WasmPlugin>("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins");
+export const gatewayClasses = resource<types.GatewayClass>(
+  "gateway.networking.k8s.io",
+  "v1",
+  "GatewayClass",
+  "gatewayclasses",
+  false,
+);
+/** Of the Gateway API; `gateways` are Istio's. */
+export const kubernetesGateways = resource<types.KubernetesGateway>(
+  "gateway.networking.k8s.io",
+  "v1",
+  "Gateway",
+  "gateways",
+);
+export const httpRoutes = resource<types.HTTPRoute>("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes");
+export const grpcRoutes = resource<types.GRPCRoute>("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes");
+export const tlsRoutes = resource<types.TLSRoute>("gateway.networking.k8s.io", "v1", "TLSRoute", "tlsroutes");
+export const tcpRoutes = resource<types.TCPRoute>("gateway.networking.k8s.io", "v1alpha2", "TCPRoute", "tcproutes");
+export const referenceGrants = resource<types.ReferenceGrant>(
+  "gateway.networking.k8s.io",
+  "v1",
+  "ReferenceGrant",
+  "referencegrants",
+);
+export const backendTlsPolicies = resource<types.BackendTLSPolicy>(
+  "gateway.networking.k8s.io",
+  "v1",
+  "BackendTLSPolicy",
+  "backendtlspolicies",
+);
 
 /** The REST path of a collection, or of one object when `name` is given. */
 export function pathOf(resource: Resource, namespace?: string, name?: string, subresource?: string): string {

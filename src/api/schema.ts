@@ -14,7 +14,7 @@ export interface Schema {
   additionalProperties?: Schema;
   items?: Schema;
   required?: string[];
-  enum?: string[];
+  enum?: (string | number)[];
   oneOf?: Schema[];
   allOf?: Schema[];
   $ref?: string;

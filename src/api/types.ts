@@ -1,7 +1,18 @@
 // Typed names for the kinds meshbed works with, from the kubernetes-models library. Types only: nothing is loaded at run time.
 
+import type { IBackendTLSPolicy } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/BackendTLSPolicy";
+import type { IGateway as IKubernetesGateway } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/Gateway";
+import type { IGatewayClass } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GatewayClass";
+import type { IGRPCRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GRPCRoute";
+import type { IHTTPRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute";
+import type { IReferenceGrant } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/ReferenceGrant";
+import type { ITLSRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/TLSRoute";
+import type { ITCPRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/TCPRoute";
 import type { IGateway } from "@kubernetes-models/istio/networking.istio.io/v1/Gateway";
+import type { IServiceEntry } from "@kubernetes-models/istio/networking.istio.io/v1/ServiceEntry";
+import type { ISidecar } from "@kubernetes-models/istio/networking.istio.io/v1/Sidecar";
 import type { IVirtualService } from "@kubernetes-models/istio/networking.istio.io/v1/VirtualService";
+import type { IWorkloadEntry } from "@kubernetes-models/istio/networking.istio.io/v1/WorkloadEntry";
 import type { IDaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
 import type { IDeployment } from "kubernetes-models/apps/v1/Deployment";
 import type { IReplicaSet } from "kubernetes-models/apps/v1/ReplicaSet";
@@ -20,6 +31,7 @@ import type { ISecret } from "kubernetes-models/v1/Secret";
 import type { IService } from "kubernetes-models/v1/Service";
 import type { IServiceAccount } from "kubernetes-models/v1/ServiceAccount";
 import type { IDestinationRule } from "./destination-rule.ts";
+import type { IEnvoyFilter, IProxyConfig, IWasmPlugin, IWorkloadGroup } from "./istio-extensions.ts";
 import type { Stored } from "./object.ts";
 import type { IAuthorizationPolicy, IPeerAuthentication, IRequestAuthentication } from "./security.ts";
 import type { ITelemetry } from "./telemetry.ts";
@@ -48,3 +60,19 @@ export type AuthorizationPolicy = Stored<IAuthorizationPolicy>;
 export type PeerAuthentication = Stored<IPeerAuthentication>;
 export type RequestAuthentication = Stored<IRequestAuthentication>;
 export type Telemetry = Stored<ITelemetry>;
+export type ServiceEntry = Stored<IServiceEntry>;
+export type WorkloadEntry = Stored<IWorkloadEntry>;
+export type WorkloadGroup = Stored<IWorkloadGroup>;
+export type Sidecar = Stored<ISidecar>;
+export type EnvoyFilter = Stored<IEnvoyFilter>;
+export type ProxyConfig = Stored<IProxyConfig>;
+export type WasmPlugin = Stored<IWasmPlugin>;
+export type GatewayClass = Stored<IGatewayClass>;
+/** Of the Gateway API; `Gateway` is Istio's. */
+export type KubernetesGateway = Stored<IKubernetesGateway>;
+export type HTTPRoute = Stored<IHTTPRoute>;
+export type GRPCRoute = Stored<IGRPCRoute>;
+export type TLSRoute = Stored<ITLSRoute>;
+export type TCPRoute = Stored<ITCPRoute>;
+export type ReferenceGrant = Stored<IReferenceGrant>;
+export type BackendTLSPolicy = Stored<IBackendTLSPolicy>;

@@ -117,8 +117,8 @@ describe.skipIf(Bun.which("kubectl") === null)("kubectl", () => {
     expect(await kubectl("create -f -", { stdin: pod('{"name":"A","image":"b"}') })).toContain(
       'The Pod "bad" is invalid: spec.containers[0].name: Invalid value: "A": a lowercase RFC 1123 label',
     );
-    const policy = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: a}\n";
-    expect(await kubectl("apply -f -", { stdin: policy })).toContain('no matches for kind "EnvoyFilter"');
+    const policy = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: a}\n";
+    expect(await kubectl("apply -f -", { stdin: policy })).toContain('no matches for kind "IstioOperator"');
   });
 
   test("explain knows built-in kinds and Istio's, in every version", async () => {

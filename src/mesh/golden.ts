@@ -81,7 +81,26 @@ const kinds: Readonly<Record<string, keyof MeshObjects>> = {
   PeerAuthentication: "peerAuthentications",
   RequestAuthentication: "requestAuthentications",
   Telemetry: "telemetries",
+  ServiceEntry: "serviceEntries",
+  WorkloadEntry: "workloadEntries",
+  WorkloadGroup: "workloadGroups",
+  Sidecar: "sidecars",
+  EnvoyFilter: "envoyFilters",
+  ProxyConfig: "proxyConfigs",
+  WasmPlugin: "wasmPlugins",
+  GatewayClass: "gatewayClasses",
+  HTTPRoute: "httpRoutes",
+  GRPCRoute: "grpcRoutes",
+  TLSRoute: "tlsRoutes",
+  TCPRoute: "tcpRoutes",
+  ReferenceGrant: "referenceGrants",
+  BackendTLSPolicy: "backendTlsPolicies",
+  ConfigMap: "configMaps",
 };
+
+/** Two groups have a kind of this name. */
+const isKubernetesGateway = ({ kind, apiVersion }: KubeObject): boolean =>
+  kind === "Gateway" && apiVersion.startsWith("gateway.networking.k8s.io/");
 
 export const goldenCases = (): string[] =>
   readdirSync(folder)
@@ -103,7 +122,7 @@ export function renderCase(name: string): string {
       if (document["mode"] === "ports") mode = "ports";
       continue;
     }
-    const kind = kinds[document.kind];
+    const kind = isKubernetesGateway(document) ? "kubernetesGateways" : kinds[document.kind];
     if (kind === undefined) throw new Error(`${name}: kind ${document.kind} is none of the mesh's`);
     // A case may replace an object of the base.
     const list = objects[kind];

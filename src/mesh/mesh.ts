@@ -1,21 +1,7 @@
 // The mesh control plane: watches objects, translates them, serves the result by ADS. The shell around the translator.
 
-import {
-  authorizationPolicies,
-  destinationRules,
-  endpointSlices,
-  gateways,
-  namespaces,
-  nodes,
-  peerAuthentications,
-  pods,
-  type Resource,
-  requestAuthentications,
-  secrets,
-  services,
-  telemetries,
-  virtualServices,
-} from "../api/resources.ts";
+import type { Resource } from "../api/resources.ts";
+import * as resources from "../api/resources.ts";
 import { createEventRecorder } from "../client/event-recorder.ts";
 import { createInformer } from "../client/informer.ts";
 import type { Client, Informer, InformerOptions } from "../client/types.ts";
@@ -28,6 +14,7 @@ import type { AdsTls } from "../xds/client.ts";
 import type { SnapshotSource } from "../xds/push.ts";
 import { type StreamStatus, startAdsServer } from "../xds/server.ts";
 import { mayAsk } from "./admission.ts";
+import { settingsName, settingsNamespace } from "./mesh-settings.ts";
 import { createReporter } from "./report.ts";
 import { createTranslator, type Translator } from "./translator.ts";
 import type { MeshConfig, MeshObjects } from "./types.ts";
@@ -208,38 +195,44 @@ function watchObjects(
     synced.push(informer.synced);
     return informer;
   };
-  const informers = {
-    namespaces: follow(namespaces),
-    nodes: follow(nodes),
-    pods: follow(pods),
-    services: follow(services),
-    endpointSlices: follow(endpointSlices),
+  const informers: { [K in keyof MeshObjects]: Informer<MeshObjects[K][number]> } = {
+    namespaces: follow(resources.namespaces),
+    nodes: follow(resources.nodes),
+    pods: follow(resources.pods),
+    services: follow(resources.services),
+    endpointSlices: follow(resources.endpointSlices),
     // Others are none of the gateways' business.
-    secrets: follow(secrets, { fieldSelector: "type=kubernetes.io/tls" }),
-    gateways: follow(gateways),
-    virtualServices: follow(virtualServices),
-    destinationRules: follow(destinationRules),
-    authorizationPolicies: follow(authorizationPolicies),
-    peerAuthentications: follow(peerAuthentications),
-    requestAuthentications: follow(requestAuthentications),
-    telemetries: follow(telemetries),
-  };
-  return {
-    objects: () => ({
-      namespaces: informers.namespaces.list(),
-      nodes: informers.nodes.list(),
-      pods: informers.pods.list(),
-      services: informers.services.list(),
-      endpointSlices: informers.endpointSlices.list(),
-      secrets: informers.secrets.list(),
-      gateways: informers.gateways.list(),
-      virtualServices: informers.virtualServices.list(),
-      destinationRules: informers.destinationRules.list(),
-      authorizationPolicies: informers.authorizationPolicies.list(),
-      peerAuthentications: informers.peerAuthentications.list(),
-      requestAuthentications: informers.requestAuthentications.list(),
-      telemetries: informers.telemetries.list(),
+    secrets: follow(resources.secrets, { fieldSelector: "type=kubernetes.io/tls" }),
+    gateways: follow(resources.gateways),
+    virtualServices: follow(resources.virtualServices),
+    destinationRules: follow(resources.destinationRules),
+    authorizationPolicies: follow(resources.authorizationPolicies),
+    peerAuthentications: follow(resources.peerAuthentications),
+    requestAuthentications: follow(resources.requestAuthentications),
+    telemetries: follow(resources.telemetries),
+    serviceEntries: follow(resources.serviceEntries),
+    workloadEntries: follow(resources.workloadEntries),
+    workloadGroups: follow(resources.workloadGroups),
+    sidecars: follow(resources.sidecars),
+    envoyFilters: follow(resources.envoyFilters),
+    proxyConfigs: follow(resources.proxyConfigs),
+    wasmPlugins: follow(resources.wasmPlugins),
+    gatewayClasses: follow(resources.gatewayClasses),
+    kubernetesGateways: follow(resources.kubernetesGateways),
+    httpRoutes: follow(resources.httpRoutes),
+    grpcRoutes: follow(resources.grpcRoutes),
+    tlsRoutes: follow(resources.tlsRoutes),
+    tcpRoutes: follow(resources.tcpRoutes),
+    referenceGrants: follow(resources.referenceGrants),
+    backendTlsPolicies: follow(resources.backendTlsPolicies),
+    configMaps: follow(resources.configMaps, {
+      namespace: settingsNamespace,
+      fieldSelector: `metadata.name=${settingsName}`,
     }),
+  };
+  const kinds = Object.keys(informers) as (keyof MeshObjects)[];
+  return {
+    objects: () => Object.fromEntries(kinds.map((kind) => [kind, informers[kind].list()])) as unknown as MeshObjects,
     synced: Promise.all(synced).then(() => {}),
     stop() {
       for (const stop of stops) stop();

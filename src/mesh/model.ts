@@ -24,7 +24,12 @@ import type {
 const tunnelPort = 15008;
 const clusterId = "Kubernetes";
 
-export function buildModel(objects: MeshObjects, config: MeshConfig, memo: ModelMemo): Model {
+export function buildModel(
+  objects: MeshObjects,
+  config: MeshConfig,
+  settings: Pick<Model, "settings" | "settingsProblems">,
+  memo: ModelMemo,
+): Model {
   const namespaceByName = new Map(objects.namespaces.map((n) => [n.metadata.name, n]));
   const workloads: Workload[] = [];
   for (const pod of objects.pods) {
@@ -49,6 +54,7 @@ export function buildModel(objects: MeshObjects, config: MeshConfig, memo: Model
   services.sort((a, b) => (a.host < b.host ? -1 : 1));
   return {
     config,
+    ...settings,
     services,
     serviceByHost: new Map(services.map((s) => [s.host, s])),
     workloads,

@@ -140,7 +140,10 @@ export const gatewayProblems = (object: Gateway): Problem[] =>
 
 /** What only shows with everything else there: colliding servers, missing credentials, protocols the proxy does not speak. */
 export function modelProblems(model: Model): Problem[] {
-  const problems = model.services.flatMap((service) => protocolProblems(model, service));
+  const problems = [
+    ...model.settingsProblems,
+    ...model.services.flatMap((service) => protocolProblems(model, service)),
+  ];
   for (const { object, issues } of model.ruleSets) for (const issue of issues) problems.push({ object, ...issue });
   for (const workload of model.workloads) {
     if (!workload.gateway) continue;

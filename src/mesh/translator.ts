@@ -3,6 +3,7 @@
 import type { Certificate } from "../identity/authority.ts";
 import { type Snapshot, typeUrls } from "../xds/types.ts";
 import { createInterner, createMemo, type Group, groupOf, joinGroups, stable } from "./memo.ts";
+import { type ReadSettings, readSettings } from "./mesh-settings.ts";
 import { buildModel, createModelMemo, isHttp } from "./model.ts";
 import {
   clientCredentials,
@@ -50,6 +51,22 @@ export const noObjects: MeshObjects = {
   peerAuthentications: [],
   requestAuthentications: [],
   telemetries: [],
+  serviceEntries: [],
+  workloadEntries: [],
+  workloadGroups: [],
+  sidecars: [],
+  envoyFilters: [],
+  proxyConfigs: [],
+  wasmPlugins: [],
+  gatewayClasses: [],
+  kubernetesGateways: [],
+  httpRoutes: [],
+  grpcRoutes: [],
+  tlsRoutes: [],
+  tcpRoutes: [],
+  referenceGrants: [],
+  backendTlsPolicies: [],
+  configMaps: [],
 };
 
 export function createTranslator(options: {
@@ -57,11 +74,24 @@ export function createTranslator(options: {
   rootsPem: string;
   certificateOf: CertificateOf;
 }): Translator {
-  const { config, certificateOf } = options;
-  const modelMemo = createModelMemo();
+  const { certificateOf } = options;
+  let modelMemo = createModelMemo();
   const kept = { memo: createMemo(), interner: createInterner() };
+  let read: ReadSettings = { settings: {}, problems: [] };
+  let config = options.config;
+  /** Everything depends on MeshConfig, which hardly ever changes: then nothing of before is used again. */
+  const takeSettings = (objects: MeshObjects): void => {
+    const next = readSettings(objects.configMaps[0]);
+    read = { settings: next.settings ?? read.settings, problems: next.problems };
+    const { trustDomain = options.config.trustDomain, rootNamespace = options.config.rootNamespace } =
+      read.settings ?? {};
+    config = { ...options.config, trustDomain, rootNamespace };
+    modelMemo = createModelMemo();
+    kept.memo = createMemo();
+  };
   const state = (objects: MeshObjects): Pass => {
-    const model = buildModel(objects, config, modelMemo);
+    const settings = { settings: read.settings ?? {}, settingsProblems: read.problems };
+    const model = buildModel(objects, config, settings, modelMemo);
     const localities = model.nodes
       .map(({ metadata: { name } }) => `${name}:${localityText(localityOf(model, name))}`)
       .join();
@@ -78,7 +108,9 @@ export function createTranslator(options: {
       return pass.model;
     },
     update(next) {
-      pass = state(unchangedKept(pass.objects, next));
+      const objects = unchangedKept(pass.objects, next);
+      if (objects.configMaps !== pass.objects.configMaps) takeSettings(objects);
+      pass = state(objects);
     },
     snapshot(nodeId) {
       const [role, ip, name] = nodeId.split("~");

@@ -2,19 +2,36 @@
 
 import type {
   AuthorizationPolicy,
+  BackendTLSPolicy,
+  ConfigMap,
   DestinationRule,
   EndpointSlice,
+  EnvoyFilter,
   Gateway,
+  GatewayClass,
+  GRPCRoute,
+  HTTPRoute,
+  KubernetesGateway,
   Namespace,
   Node,
   PeerAuthentication,
   Pod,
+  ProxyConfig,
+  ReferenceGrant,
   RequestAuthentication,
   Secret,
   Service,
+  ServiceEntry,
+  Sidecar,
+  TCPRoute,
   Telemetry,
+  TLSRoute,
   VirtualService,
+  WasmPlugin,
+  WorkloadEntry,
+  WorkloadGroup,
 } from "../api/types.ts";
+import type { MeshSettings } from "./mesh-settings.ts";
 
 /** An immutable snapshot of everything the translation reads. */
 export interface MeshObjects {
@@ -32,6 +49,23 @@ export interface MeshObjects {
   peerAuthentications: readonly PeerAuthentication[];
   requestAuthentications: readonly RequestAuthentication[];
   telemetries: readonly Telemetry[];
+  serviceEntries: readonly ServiceEntry[];
+  workloadEntries: readonly WorkloadEntry[];
+  workloadGroups: readonly WorkloadGroup[];
+  sidecars: readonly Sidecar[];
+  envoyFilters: readonly EnvoyFilter[];
+  proxyConfigs: readonly ProxyConfig[];
+  wasmPlugins: readonly WasmPlugin[];
+  gatewayClasses: readonly GatewayClass[];
+  kubernetesGateways: readonly KubernetesGateway[];
+  httpRoutes: readonly HTTPRoute[];
+  grpcRoutes: readonly GRPCRoute[];
+  tlsRoutes: readonly TLSRoute[];
+  tcpRoutes: readonly TCPRoute[];
+  referenceGrants: readonly ReferenceGrant[];
+  backendTlsPolicies: readonly BackendTLSPolicy[];
+  /** `istio` in `istio-system` only: MeshConfig. */
+  configMaps: readonly ConfigMap[];
 }
 
 export interface MeshConfig {
@@ -132,7 +166,10 @@ export interface Policy {
 }
 
 export interface Model {
+  /** With what MeshConfig overrides. */
   config: MeshConfig;
+  settings: MeshSettings;
+  settingsProblems: readonly Problem[];
   services: readonly ServiceModel[];
   serviceByHost: ReadonlyMap<string, ServiceModel>;
   workloads: readonly Workload[];

@@ -1,11 +1,31 @@
-// Every kind the API serves. A kind that nothing acts on is not in the list, so applying one is refused, never ignored.
+// Every kind the API serves. One that nothing acts on is not in the list, so applying it is refused, never ignored; what of Istio's is
+// accepted and not carried out says so in its status.
 
 import type { KindDefinition } from "../kind.ts";
 import { configMapKind, secretKind, serviceAccountKind } from "./config.ts";
 import { endpointSliceKind, leaseKind } from "./coordination.ts";
 import { endpointsKind } from "./endpoints.ts";
 import { eventKind } from "./event.ts";
+import {
+  backendTlsPolicyKind,
+  gatewayClassKind,
+  grpcRouteKind,
+  httpRouteKind,
+  kubernetesGatewayKind,
+  referenceGrantKind,
+  tcpRouteKind,
+  tlsRouteKind,
+} from "./gateway-api.ts";
 import { destinationRuleKind, gatewayKind, virtualServiceKind } from "./istio.ts";
+import {
+  envoyFilterKind,
+  proxyConfigKind,
+  serviceEntryKind,
+  sidecarKind,
+  wasmPluginKind,
+  workloadEntryKind,
+  workloadGroupKind,
+} from "./istio-more.ts";
 import { namespaceKind } from "./namespace.ts";
 import { nodeKind } from "./node.ts";
 import { podKind } from "./pod.ts";
@@ -40,4 +60,19 @@ export const allKinds: readonly KindDefinition[] = [
   peerAuthenticationKind,
   requestAuthenticationKind,
   telemetryKind,
+  serviceEntryKind,
+  sidecarKind,
+  workloadEntryKind,
+  workloadGroupKind,
+  envoyFilterKind,
+  proxyConfigKind,
+  wasmPluginKind,
+  gatewayClassKind,
+  kubernetesGatewayKind,
+  httpRouteKind,
+  grpcRouteKind,
+  tlsRouteKind,
+  tcpRouteKind,
+  referenceGrantKind,
+  backendTlsPolicyKind,
 ];
