@@ -111,7 +111,7 @@ export function tidyProblems(files: readonly SourceFile[]): string[] {
 /** The project's TypeScript files. */
 export function projectFiles(root: string): SourceFile[] {
   const files: SourceFile[] = [];
-  for (const folder of ["src", "apps", "tools", "bench", "conformance"])
+  for (const folder of ["src", "apps", "tools", "bench", "conformance", "examples"])
     for (const path of new Bun.Glob(`${folder}/**/*.{ts,tsx}`).scanSync({ cwd: root }))
       files.push({ path, text: readFileSync(join(root, path), "utf8") });
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
