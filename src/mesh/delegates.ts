@@ -1,6 +1,7 @@
 // Delegation between VirtualServices: a root's rule takes the rules of another, narrowed by its own match (Istio: mergeVirtualServicesIfNeeded). Pure.
 
 import { isVisible, resolveGateway, resolveHost } from "./hosts.ts";
+import { ruleSource } from "./rule-source.ts";
 import type { HttpRule, OwnedRule, RuleSet, RuleSetIssue, StringMatch } from "./types.ts";
 
 /** The fields without the library's spelled-out oneofs. */
@@ -39,7 +40,8 @@ export function mergeDelegates(
 ): { http: OwnedRule[]; issues: RuleSetIssue[] } {
   const issues: RuleSetIssue[] = [];
   const http = (root.object.spec?.http ?? []).flatMap((rule, index): OwnedRule[] => {
-    if (rule.delegate === undefined) return [{ rule, namespace: root.namespace }];
+    const source = ruleSource("virtual-service", root.object.metadata, `spec.http[${index}]`);
+    if (rule.delegate === undefined) return [{ rule, namespace: root.namespace, source }];
     const field = `spec.http[${index}].delegate`;
     const key = keyOf(rule.delegate, root.namespace);
     const delegate = find(key);
@@ -58,7 +60,11 @@ export function mergeDelegates(
     const outer = qualified(rule, root.namespace, clusterDomain);
     return (delegate.object.spec?.http ?? []).flatMap((inner, i) => {
       const merged = inner.delegate === undefined ? mergeRule(outer, qualified(inner, delegate.namespace)) : undefined;
-      if (merged !== undefined) return [{ rule: merged, namespace: delegate.namespace }];
+      if (merged !== undefined) {
+        const own = ruleSource("virtual-service", delegate.object.metadata, `spec.http[${i}]`);
+        const delegated = { ...own, root: `${source.config} ${source.field}` };
+        return [{ rule: merged, namespace: delegate.namespace, source: delegated }];
+      }
       const why = inner.delegate ? "a delegate may not delegate again" : "its match conflicts with this rule's";
       say("NotCarriedOut", `rule http[${i}] of VirtualService ${key} is left out: ${why}`);
       return [];

@@ -7,6 +7,7 @@ import { formatSpiffeId } from "../identity/spiffe.ts";
 import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
 import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
 import { sameItems } from "./memo.ts";
+import { ruleSource } from "./rule-source.ts";
 import type {
   MeshConfig,
   MeshObjects,
@@ -274,7 +275,11 @@ export const isHttp = (protocol: Protocol): boolean => protocol === "http";
 function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
   const namespace = object.metadata.namespace ?? "default";
   const gateways = object.spec?.gateways ?? [];
-  const http = (object.spec?.http ?? []).map((rule) => ({ rule, namespace }));
+  const http = (object.spec?.http ?? []).map((rule, index) => ({
+    rule,
+    namespace,
+    source: ruleSource("virtual-service", object.metadata, `spec.http[${index}]`),
+  }));
   return {
     object,
     key: keyOf(object),

@@ -20,12 +20,13 @@ import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack, percentOf } from "./envoy.ts";
 import { resolveHost } from "./hosts.ts";
 import { policyFor, subsetPolicy } from "./policies.ts";
+import { sourceMetadata } from "./rule-source.ts";
 import { hashPolicyOf } from "./translate-balancing.ts";
 import { blackHoleName, outboundName } from "./translate-clusters.ts";
 import { corsOf } from "./translate-cors.ts";
 import { appliesTo, isCatchAll, type RouteContext, routeMatch } from "./translate-match.ts";
 import { defaultRetryPolicy, retryPolicyOf } from "./translate-retries.ts";
-import type { HttpDestination, HttpMatch, HttpRule, Model, RuleSet, StringMatch } from "./types.ts";
+import type { HttpDestination, HttpMatch, HttpRule, Model, RuleSet, RuleSource, StringMatch } from "./types.ts";
 
 type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
 type WeightInit = MessageInitShape<typeof WeightedCluster_ClusterWeightSchema>;
@@ -37,16 +38,18 @@ export function httpRoutes(
   whom: Omit<RouteContext, "namespace">,
 ): { routes: Route[]; catchAll: Route | undefined } {
   const routes: Route[] = [];
-  for (const { rule, namespace } of rules.http) {
+  for (const { rule, namespace, source } of rules.http) {
     const context = { ...whom, namespace };
     const matches = rule.match ?? [];
     if (matches.length === 0) {
-      const catchAll = routeOf(model, rule, undefined, context);
+      const catchAll = routeOf(model, rule, undefined, context, source);
       return { routes, catchAll };
     }
-    for (const match of matches) {
+    for (const [index, match] of matches.entries()) {
       if (!appliesTo(match, context)) continue;
-      const route = routeOf(model, rule, match, context);
+      // Of a delegated rule the matches are combined, so that an index would name none that is written anywhere.
+      const at = source.root === undefined ? { ...source, field: `${source.field}.match[${index}]` } : source;
+      const route = routeOf(model, rule, match, context, at);
       if (isCatchAll(match)) return { routes, catchAll: route };
       routes.push(route);
     }
@@ -70,7 +73,13 @@ export const defaultRoute = (cluster: string, hashPolicy: HashPolicy | undefined
     },
   });
 
-function routeOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, context: RouteContext): Route {
+function routeOf(
+  model: Model,
+  rule: HttpRule,
+  match: HttpMatch | undefined,
+  context: RouteContext,
+  source: RuleSource,
+): Route {
   const headers = headerOperations(rule.headers);
   const filters: Record<string, Any> = {};
   const fault = faultOf(rule);
@@ -83,6 +92,7 @@ function routeOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, con
     action: actionOf(model, rule, match, context),
     ...headers,
     typedPerFilterConfig: filters,
+    metadata: sourceMetadata(source),
   });
 }
 

@@ -149,6 +149,17 @@ export interface RuleSet {
 export interface OwnedRule {
   rule: HttpRule;
   namespace: string;
+  /** Where it is written, for whoever asks why a request went where it went. */
+  source: RuleSource;
+}
+
+export interface RuleSource {
+  /** Istio's reference to an object: "/apis/networking.istio.io/v1/namespaces/<ns>/virtual-service/<name>". */
+  config: string;
+  /** JSON path in it: "spec.http[2]". */
+  field: string;
+  /** The rule that delegates to it, in the same form, config and field together. */
+  root?: string;
 }
 
 export interface RuleSetIssue {
