@@ -99,11 +99,25 @@ function validateAddresses(spec: Spec, old: Spec | undefined): FieldError[] {
   return errors;
 }
 
+/** The cluster has IPv4 addresses only, and says it as Kubernetes does. */
+function validateFamilies({ ipFamilies = [], ipFamilyPolicy }: Spec): FieldError[] {
+  const path = "spec.ipFamilyPolicy";
+  const errors = oneOf(path, ipFamilyPolicy, ["PreferDualStack", "RequireDualStack", "SingleStack"]);
+  if (ipFamilyPolicy === "RequireDualStack")
+    errors.push(invalid(path, ipFamilyPolicy, "this cluster is not configured for dual-stack services"));
+  ipFamilies.forEach((family, i) => {
+    const at = child("spec.ipFamilies", i);
+    if (family === "IPv6") errors.push(invalid(at, family, "not configured on this cluster"));
+    else errors.push(...oneOf(at, family, ["IPv4", "IPv6"]));
+  });
+  return errors;
+}
+
 export function validateService(service: Service, old?: Service): FieldError[] {
   const { spec } = service;
   if (spec === undefined) return [required("spec")];
   const errors = oneOf("spec.type", spec.type, ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], true);
-  errors.push(...validatePorts(spec), ...validateAddresses(spec, old?.spec));
+  errors.push(...validatePorts(spec), ...validateAddresses(spec, old?.spec), ...validateFamilies(spec));
   errors.push(...validateLabels(spec.selector, "spec.selector"));
   errors.push(...oneOf("spec.sessionAffinity", spec.sessionAffinity, ["ClientIP", "None"], true));
   if (spec.sessionAffinity === "None" && spec.sessionAffinityConfig !== undefined)

@@ -141,6 +141,12 @@ test.each<[string, string, object, string[]]>([
     { spec: { type: "NodePort", ports: [{ port: 80, nodePort: 80 }] } },
     ["spec.ports[0].nodePort: Invalid"],
   ],
+  [
+    "a service that needs IPv6",
+    "Service",
+    { spec: { ports: [{ port: 80 }], ipFamilyPolicy: "RequireDualStack", ipFamilies: ["IPv4", "IPv6"] } },
+    ["spec.ipFamilyPolicy: Invalid", "spec.ipFamilies[1]: Invalid"],
+  ],
   ["an external name that is missing", "Service", { spec: { type: "ExternalName" } }, ["spec.externalName: Required"]],
   [
     "a TLS secret without its keys",
