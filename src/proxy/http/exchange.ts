@@ -3,7 +3,7 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import type { Framing } from "../../wire/http1_body.ts";
 import { type Head, keepHead, known } from "../../wire/http1_head.ts";
-import { clearEdits, type HeaderEdits, newEdits, removeHeader, setHeader } from "../../wire/http1_write.ts";
+import { clearEdits, type HeaderEdits, newEdits, removeHeader } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
 import type { BodySink } from "../filter.ts";
@@ -23,7 +23,7 @@ import { type FilteredRequest, FilterRun } from "./filter_run.ts";
 import { Forwarding } from "./forwarding.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
 import { answerFields } from "./header_policy.ts";
-import { addHeader, addRules, prepareRequest, prepareResponse } from "./headers.ts";
+import { addHeader, addRules, prepareForward, prepareRequest, prepareResponse } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
 import { type Mirror, startMirrors } from "./mirror.ts";
 import { type RecordedRequest, RequestRecord } from "./record.ts";
@@ -203,11 +203,8 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
       this.reply(action.clusterNotFoundStatus, "", "NC", "", "cluster_not_found");
       return;
     }
+    prepareForward(this.requestEdits, this.request, this.chain, action, target, this);
     const { head } = this.request;
-    for (const rules of target.requestHeaders) addRules(this.requestEdits, rules, head, this);
-    if (action.rewritePath && !this.request.isConnect) this.#rewritePath(action.rewritePath(this.request.path));
-    const host = typeof target.hostRewrite === "function" ? target.hostRewrite(this.request) : target.hostRewrite;
-    if (host !== undefined) this.#rewriteHost(host, action);
     if (head.expectContinue && !this.requestComplete && !this.chain.proxiesContinue) this.#down.sendContinue();
     if (action.mirrors.length > 0 && !this.isUpgrade) this.#mirrors = startMirrors(action.mirrors, this, this.#runtime);
     const asked = this.request.has(known.envoy) ? this.#takeOverrides(action) : action;
@@ -219,19 +216,6 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     for (const name of overrideFields)
       if (this.request.header(name) !== undefined) removeHeader(this.requestEdits, name);
     return asked;
-  }
-
-  #rewriteHost(host: string, action: ForwardAction): void {
-    if (action.tellsOriginalHost && host !== this.request.authority)
-      this.requestEdits.added += `x-forwarded-host: ${this.request.authority}\r\n`;
-    this.request.rewriteAuthority(host);
-  }
-
-  #rewritePath(path: string): void {
-    const { request } = this;
-    if (path === request.path) return;
-    if (!this.chain.policy.suppressEnvoy) setHeader(this.requestEdits, "x-envoy-original-path", request.path);
-    request.rewritePath(path);
   }
 
   // ---- the request's body ----

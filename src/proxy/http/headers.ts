@@ -1,10 +1,10 @@
 // Header changes on the way through: forwarding fields, configured rules, and the request head as it goes upstream.
 
 import { type Head, known } from "../../wire/http1_head.ts";
-import { type HeaderEdits, type HeadWriter, removeHeader, writeFields } from "../../wire/http1_write.ts";
+import { type HeaderEdits, type HeadWriter, removeHeader, setHeader, writeFields } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain } from "../chain.ts";
 import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
-import type { HeaderAddition, HeaderRules } from "../routing/route.ts";
+import type { ForwardAction, HeaderAddition, HeaderRules, WeightedTarget } from "../routing/route.ts";
 import { forwardClientCert } from "../tls/client_cert.ts";
 import { answerFields, forwardFields } from "./header_policy.ts";
 import type { RequestView } from "./request.ts";
@@ -22,6 +22,28 @@ export function prepareRequest(
   if (chain.trailers) keepTrailerFields(edits, request);
   forwardClientCert(edits, request, chain.clientCert, connection);
   forwardFields(edits, request, chain, connection);
+}
+
+/** What the route changes before a request goes on to one of its targets. */
+export function prepareForward(
+  edits: HeaderEdits,
+  request: RequestView,
+  chain: HttpChain,
+  action: ForwardAction,
+  target: WeightedTarget,
+  source: InfoSource,
+): void {
+  for (const rules of target.requestHeaders) addRules(edits, rules, request.head, source);
+  const path = action.rewritePath && !request.isConnect ? action.rewritePath(request.path) : request.path;
+  if (path !== request.path) {
+    if (!chain.policy.suppressEnvoy) setHeader(edits, "x-envoy-original-path", request.path);
+    request.rewritePath(path);
+  }
+  const host = typeof target.hostRewrite === "function" ? target.hostRewrite(request) : target.hostRewrite;
+  if (host === undefined) return;
+  if (action.tellsOriginalHost && host !== request.authority)
+    edits.added += `x-forwarded-host: ${request.authority}\r\n`;
+  request.rewriteAuthority(host);
 }
 
 /** Hop by hop, but true of the next hop as well while trailers go through (RFC 9110 §10.1.4, §6.6.2). */
