@@ -25,13 +25,7 @@ import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
 import type { KubeObject } from "../api/object.ts";
 import { schemaOf } from "../xds/protocol.ts";
 import { type TypeUrl, typeUrls } from "../xds/types.ts";
-import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
-import {
-  authorizationPolicyProblems,
-  peerAuthenticationProblems,
-  requestAuthenticationProblems,
-  telemetryProblems,
-} from "./problems-security.ts";
+import { createProblemFinder } from "./problems-all.ts";
 import { createTranslator, noObjects } from "./translator.ts";
 import type { MeshObjects, Model } from "./types.ts";
 
@@ -146,7 +140,7 @@ export function renderCase(name: string): string {
     const resources = group.resources.filter((resource) => wanted(resource.name));
     return { ...show, resources: resources.map(({ message }) => jsonOf(typeUrls[show.type], message)) };
   });
-  const problems = problemsOf(translator.model);
+  const problems = problemsOf(translator.model, objects as unknown as MeshObjects);
   return stringify({ shown, ...(problems.length > 0 && { problems }) }, { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
@@ -157,18 +151,10 @@ function jsonOf(typeUrl: TypeUrl, message: Message): unknown {
   return toJson(schemaOf(typeUrl) as DescMessage, message, { registry: extensions, useProtoFieldName: true });
 }
 
-function problemsOf(model: Model): string[] {
-  const all = [
-    ...model.ruleSets.flatMap(({ object }) => virtualServiceProblems(object)),
-    ...[...model.policiesByHost.values()].flat().flatMap(({ object }) => destinationRuleProblems(object)),
-    ...model.gateways.flatMap(gatewayProblems),
-    ...model.authorizationPolicies.flatMap(authorizationPolicyProblems),
-    ...model.requestAuthentications.flatMap(requestAuthenticationProblems),
-    ...model.peerAuthentications.flatMap((object) => peerAuthenticationProblems(object, model)),
-    ...model.telemetries.flatMap(telemetryProblems),
-    ...modelProblems(model),
-  ];
-  return all.map(({ object, reason, message }) => `${object.kind} ${object.metadata.name}: ${reason}: ${message}`);
+function problemsOf(model: Model, from: MeshObjects): string[] {
+  return createProblemFinder()(model, from).map(
+    ({ object, reason, message }) => `${object.kind} ${object.metadata.name}: ${reason}: ${message}`,
+  );
 }
 
 function readDocuments(name: string): KubeObject[] {

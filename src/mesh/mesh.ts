@@ -83,7 +83,8 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const counts = { updates: 0, lastUpdateMs: 0 };
   const coalescer = createCoalescer(clock, () => {
     const startedMs = clock.monotonicMs();
-    translator.update(watched.objects());
+    const objects = watched.objects();
+    translator.update(objects);
     const used = translator.model.workloads.filter(({ nodeId }) => nodeId !== "").map(({ identity }) => identity);
     const identities = new Set(used);
     certificates.retain(identities);
@@ -92,7 +93,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     counts.updates++;
     counts.lastUpdateMs = clock.monotonicMs() - startedMs;
     served.notify();
-    reporter.report(translator.model);
+    reporter.report(translator.model, objects);
   });
   const ready = watched.synced.then(() => {
     coalescer.start();

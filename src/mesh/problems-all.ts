@@ -1,0 +1,47 @@
+// Every problem there is in a model: the one list that events, status and analysis are made from.
+
+import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
+import { envoyFilterProblems, proxyConfigProblems, wasmPluginProblems } from "./problems-extensions.ts";
+import {
+  authorizationPolicyProblems,
+  peerAuthenticationProblems,
+  requestAuthenticationProblems,
+  telemetryProblems,
+} from "./problems-security.ts";
+import type { MeshObjects, Model, Problem } from "./types.ts";
+
+/** What depends on one object alone is found once per object. */
+export function createProblemFinder(): (model: Model, objects: MeshObjects) => Problem[] {
+  const known = new WeakMap<object, Problem[]>();
+  const once = <O extends object>(objects: Iterable<O>, problemsOf: (object: O) => Problem[]): Problem[] => {
+    const all: Problem[] = [];
+    for (const object of objects) {
+      let problems = known.get(object);
+      if (problems === undefined) {
+        problems = problemsOf(object);
+        known.set(object, problems);
+      }
+      for (const problem of problems) all.push(problem);
+    }
+    return all;
+  };
+  return (model, objects) => [
+    ...once(
+      model.ruleSets.map(({ object }) => object),
+      virtualServiceProblems,
+    ),
+    ...once(
+      [...model.policiesByHost.values()].flat().map(({ object }) => object),
+      destinationRuleProblems,
+    ),
+    ...once(model.gateways, gatewayProblems),
+    ...once(model.authorizationPolicies, authorizationPolicyProblems),
+    ...once(model.requestAuthentications, requestAuthenticationProblems),
+    ...once(model.peerAuthentications, (object) => peerAuthenticationProblems(object, model)),
+    ...once(model.telemetries, telemetryProblems),
+    ...once(objects.envoyFilters, envoyFilterProblems),
+    ...once(objects.wasmPlugins, wasmPluginProblems),
+    ...once(objects.proxyConfigs, proxyConfigProblems),
+    ...modelProblems(model),
+  ];
+}
