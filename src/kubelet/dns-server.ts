@@ -41,6 +41,7 @@ export interface DnsServer {
 const classIn = 1;
 const tcpConnectionsMax = 64;
 const tcpIdleMs = 10_000;
+const anyPortTries = 10;
 const tcpAnswerBytesMax = 65_535;
 /** An alias of an alias of an alias: further ones are left to the client. */
 const aliasesMax = 8;
@@ -59,20 +60,36 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     ...(options.upstreamPort === undefined ? {} : { port: options.upstreamPort }),
   });
   const answer = (message: Uint8Array, overTcp: boolean) => answerMessage(options, forwarder.ask, message, overTcp);
-  const udp = await Bun.udpSocket({
-    hostname: address,
-    port: options.port,
-    binaryType: "buffer",
-    socket: {
-      data: (socket, message, fromPort, from) => {
-        void answer(message, false).then((reply) => {
-          if (reply !== undefined && !socket.closed) socket.send(reply, fromPort, from);
-        });
+  const bind = async () => {
+    const udp = await Bun.udpSocket({
+      hostname: address,
+      port: options.port,
+      binaryType: "buffer",
+      socket: {
+        data: (socket, message, fromPort, from) => {
+          void answer(message, false).then((reply) => {
+            if (reply !== undefined && !socket.closed) socket.send(reply, fromPort, from);
+          });
+        },
+        error: (_socket, error) => log.debug("dns", { error: messageOf(error) }),
       },
-      error: (_socket, error) => log.debug("dns", { error: messageOf(error) }),
-    },
-  });
-  const tcp = startTcp(address, udp.port, (message) => answer(message, true), clock);
+    });
+    try {
+      return { udp, tcp: startTcp(address, udp.port, (message) => answer(message, true), clock) };
+    } catch (error) {
+      udp.close();
+      throw error;
+    }
+  };
+  // A port that is free for UDP may be taken for TCP; where any will do, the next is tried.
+  let tries = options.port === 0 ? anyPortTries : 1;
+  let bound: Awaited<ReturnType<typeof bind>> | undefined;
+  while (bound === undefined)
+    bound = await bind().catch((error) => {
+      if (--tries === 0) throw error;
+      return undefined;
+    });
+  const { udp, tcp } = bound;
   return {
     port: udp.port,
     close() {
