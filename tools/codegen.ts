@@ -56,11 +56,18 @@ const roots = [
   "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
   "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
   "meshbed/workload/v1/workload.proto",
+  "istio/networking/nds/v1/nds.proto",
 ];
+
+/** Written here, as no package ships them: source → place among the others. */
+const own: Readonly<Record<string, string>> = {
+  "src/xds/workload.proto": "meshbed/workload/v1/workload.proto",
+  "src/xds/nds.proto": "istio/networking/nds/v1/nds.proto",
+};
 
 const key = JSON.stringify([
   roots,
-  readFileSync(join(root, "src/xds/workload.proto"), "utf8"),
+  ...Object.keys(own).map((source) => readFileSync(join(root, source), "utf8")),
   readFileSync(join(import.meta.dir, "lazy-descriptors.ts"), "utf8"),
   readFileSync(join(import.meta.dir, "descriptors.ts"), "utf8"),
   readFileSync(join(import.meta.dir, "extensions.ts"), "utf8"),
@@ -75,7 +82,7 @@ rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const protos = join(out, ".protos");
 for (const tree of readdirSync(deps)) cpSync(join(deps, tree), protos, { recursive: true });
-cpSync(join(root, "src/xds/workload.proto"), join(protos, "meshbed/workload/v1/workload.proto"));
+for (const [source, place] of Object.entries(own)) cpSync(join(root, source), join(protos, place));
 writeFileSync(join(protos, "buf.yaml"), "version: v2\n");
 
 // The shipped protos are a few files short of consistent: jwt and header rules refer to a field of StringRules that is newer.

@@ -1,14 +1,11 @@
 // What makes the translation incremental: results kept while their inputs are the same objects, equal resources made one.
 
 import type { Message } from "@bufbuild/protobuf";
-import { encodeResource, resourceName } from "../xds/protocol.ts";
-import type { NamedResource, TypeUrl } from "../xds/types.ts";
+import { contentVersion, resourceName } from "../xds/protocol.ts";
+import type { NamedResource, ResourceSet, TypeUrl } from "../xds/types.ts";
 
 /** Resources of one type with a version by content. */
-export interface Group {
-  version: string;
-  resources: readonly NamedResource[];
-}
+export type Group = ResourceSet;
 
 export interface Memo {
   /** The value of `key`; made anew when an input is another object than last time. */
@@ -42,7 +39,8 @@ export function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean
 export const stable = <T>(previous: readonly T[] | undefined, next: readonly T[]): readonly T[] =>
   previous !== undefined && sameItems(previous, next) ? previous : next;
 
-const hashes = new WeakMap<Message, string>();
+/** Of interned resources. */
+const versions = new WeakMap<NamedResource, string>();
 
 /** Past this many known resources, those that are gone are looked for. */
 const purgeAbove = 4_096;
@@ -57,13 +55,12 @@ export function createInterner(): Interner {
   let purgeAt = purgeAbove;
   return {
     named(typeUrl, message) {
-      const bytes = encodeResource(typeUrl, message);
-      const hash = `${Bun.hash(bytes).toString(36)}${bytes.length.toString(36)}`;
-      const key = `${typeUrl}|${hash}`;
+      const version = contentVersion(typeUrl, message);
+      const key = `${typeUrl}|${version}`;
       const present = known.get(key)?.deref();
       if (present !== undefined) return present;
-      hashes.set(message, hash);
       const resource = { name: resourceName(typeUrl, message), message };
+      versions.set(resource, version);
       known.set(key, new WeakRef(resource));
       if (known.size > purgeAt) {
         for (const [k, ref] of known) if (ref.deref() === undefined) known.delete(k);
@@ -77,12 +74,19 @@ export function createInterner(): Interner {
 /** The resources with a version that says their content and order. All must come from an interner. */
 export function groupOf(resources: readonly NamedResource[]): Group {
   let text = "";
-  for (const { message } of resources) text += `${hashes.get(message)} `;
+  for (const resource of resources) text += `${versions.get(resource)} `;
   return { version: Bun.hash(text).toString(36), resources };
 }
 
-/** Groups one after the other. */
-export const joinGroups = (...groups: readonly Group[]): Group => ({
-  version: groups.map(({ version }) => version).join("."),
-  resources: groups.flatMap(({ resources }) => resources),
-});
+/** Groups one after the other; put together only for who asks. */
+export function joinGroups(...parts: readonly Group[]): Group {
+  let resources: readonly NamedResource[] | undefined;
+  return {
+    version: parts.map(({ version }) => version).join("."),
+    parts,
+    get resources() {
+      resources ??= parts.flatMap((part) => part.resources);
+      return resources;
+    },
+  };
+}

@@ -18,7 +18,7 @@ import { seededRandom, systemRandom } from "../kernel/random.ts";
 import { createMemoryStore } from "../store/memory.ts";
 import { type AdsTls, connectAds } from "../xds/client.ts";
 import type { Peer } from "../xds/server.ts";
-import { type NamedResource, type TypeUrl, typeUrls, type XdsConnection, type XdsSource } from "../xds/types.ts";
+import { type TypeUrl, typeUrls, type XdsConnection, type XdsSource } from "../xds/types.ts";
 import { mayAsk } from "./admission.ts";
 import { type Mesh, startMesh } from "./mesh.ts";
 import type { Model } from "./types.ts";
@@ -116,10 +116,14 @@ function follow<T extends Message>(source: XdsSource, typeUrl: TypeUrl, names: "
   let latest: readonly T[] = [];
   let calls = 0;
   let wake = (): void => {};
-  source.subscribe(typeUrl, names, (list: readonly NamedResource[]) => {
-    latest = list.map(({ message }) => message as T);
+  const all = new Map<string, T>();
+  source.subscribe(typeUrl, names, ({ changed, removed }) => {
+    for (const { name, message } of changed) all.set(name, message as T);
+    for (const name of removed) all.delete(name);
+    latest = [...all.values()];
     calls++;
     wake();
+    return undefined;
   });
   return {
     calls: () => calls,

@@ -1,7 +1,8 @@
 // The xDS resources a node has accepted, with version and time: what /config_dump shows.
 
 import type { Message } from "@bufbuild/protobuf";
-import type { NamedResource, TypeUrl } from "../xds/types.ts";
+import { getOrAdd } from "../kernel/map.ts";
+import type { Refusals, ResourceChange, TypeUrl } from "../xds/types.ts";
 
 export interface Accepted {
   message: Message;
@@ -11,17 +12,19 @@ export interface Accepted {
 }
 
 export class AcceptedResources {
-  readonly #types = new Map<TypeUrl, ReadonlyMap<string, Accepted>>();
+  readonly #types = new Map<TypeUrl, Map<string, Accepted>>();
 
-  /** The whole current set of one type; what has not changed keeps its version and time. */
-  take(typeUrl: TypeUrl, resources: readonly NamedResource[], version: string, nowMs: number): void {
-    const before = this.#types.get(typeUrl);
-    const next = new Map<string, Accepted>();
-    for (const { name, message } of resources) {
-      const known = before?.get(name);
-      next.set(name, known?.message === message ? known : { message, version, updatedAtMs: nowMs });
-    }
-    this.#types.set(typeUrl, next);
+  take(typeUrl: TypeUrl, { changed, removed, version }: ResourceChange, refused: Refusals, nowMs: number): void {
+    const known = getOrAdd(this.#types, typeUrl, () => new Map<string, Accepted>());
+    for (const { name, message } of changed)
+      if (!refused.has(name)) known.set(name, { message, version, updatedAtMs: nowMs });
+    for (const name of removed) known.delete(name);
+  }
+
+  /** Forgets what is not named. */
+  keep(typeUrl: TypeUrl, names: ReadonlySet<string>): void {
+    const known = this.#types.get(typeUrl);
+    for (const name of known?.keys() ?? []) if (!names.has(name)) known?.delete(name);
   }
 
   of(typeUrl: TypeUrl): ReadonlyMap<string, Accepted> {

@@ -151,9 +151,13 @@ export class NodeProxy implements Swept {
     this.#deps = { ...deps, onListeners: () => this.#changed() };
     const source = options.xds.open(options.nodeId);
     this.own = new XdsNode(source, options.nodeId, false, this.#deps);
-    source.subscribe(typeUrls.workload, "*", (resources) =>
-      this.#onWorkloads(resources.map(({ message }) => message as Workload)),
-    );
+    const workloads = new Map<string, Workload>();
+    source.subscribe(typeUrls.workload, "*", ({ changed, removed }) => {
+      for (const { name, message } of changed) workloads.set(name, message as Workload);
+      for (const name of removed) workloads.delete(name);
+      this.#onWorkloads(workloads);
+      return undefined;
+    });
     this.#runtime.sweeper.add(this);
   }
 
@@ -171,9 +175,8 @@ export class NodeProxy implements Swept {
     return !this.#byAddress.has(remoteAddress) && !this.#byAddress.has(localAddress);
   }
 
-  #onWorkloads(workloads: readonly Workload[]): void {
+  #onWorkloads(next: ReadonlyMap<string, Workload>): void {
     this.#known = true;
-    const next = new Map(workloads.map((workload) => [workload.name, workload]));
     for (const [name, local] of this.#byName) {
       const workload = next.get(name);
       if (workload && (local.sidecar?.nodeId ?? "") === workload.nodeId && local.address === workload.address) continue;
@@ -182,7 +185,7 @@ export class NodeProxy implements Swept {
       if (local.sidecar) this.#passthrough.delete(local.sidecar);
       local.sidecar?.close();
     }
-    for (const { name, address, nodeId } of workloads) {
+    for (const { name, address, nodeId } of next.values()) {
       if (this.#byName.has(name)) continue;
       const sidecar = nodeId === "" ? undefined : new XdsNode(this.#xds.open(nodeId), nodeId, true, this.#deps);
       const local = { name, address, sidecar };

@@ -1,5 +1,6 @@
 // The configuration of one xDS node (a virtual sidecar, a gateway, a node's own listeners): subscribes, compiles, swaps.
-// A change is compiled whole before anything of it goes live; what goes live does so in one turn of the event loop.
+// Only what changed is compiled, all of it before any goes live; what cannot be used is refused by name and keeps its last good state.
+// What goes live does so in one turn of the event loop.
 
 import type { Cluster as ClusterMessage } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
@@ -8,12 +9,20 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import type { Secret } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/secret_pb.js";
 import type { Cancel } from "../kernel/clock.ts";
 import { getOrAdd } from "../kernel/map.ts";
-import { type NamedResource, type Subscription, type TypeUrl, typeUrls, type XdsSource } from "../xds/types.ts";
+import {
+  type Refusals,
+  type ResourceChange,
+  type Subscription,
+  type TypeUrl,
+  typeUrls,
+  type XdsSource,
+} from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
 import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./clusters/cluster.ts";
 import type { Cluster } from "./clusters/config.ts";
 import { startMonitors } from "./clusters/monitors.ts";
+import { compileAll } from "./compile/change.ts";
 import {
   type CompiledCluster,
   compileCluster,
@@ -44,10 +53,6 @@ interface KnownListener {
   /** Route configurations it takes from RDS. */
   routeNames: ReadonlySet<string>;
 }
-interface KnownTable {
-  message: RouteConfiguration;
-  table: RouteTable;
-}
 
 export interface XdsNodeDeps {
   runtime: Runtime;
@@ -75,10 +80,12 @@ export class XdsNode {
   readonly #chains = new Map<string, ChainSlot>();
   readonly #exporters = new SpanExporters();
   readonly #stats = new Map<string, InboundStats>();
-  #knownClusters = new Map<string, KnownCluster>();
-  #knownListeners = new Map<string, KnownListener>();
-  #knownTables = new Map<string, KnownTable>();
-  #assignments = new Map<string, ClusterLoadAssignment>();
+  readonly #knownClusters = new Map<string, KnownCluster>();
+  readonly #knownListeners = new Map<string, KnownListener>();
+  readonly #knownTables = new Set<string>();
+  readonly #assignments = new Map<string, ClusterLoadAssignment>();
+  /** Clusters by the name of the load assignment they take. */
+  #byAssignment = new Map<string, string[]>();
   /** Compiled, but what they refer to is not there yet. */
   readonly #waitingTables = new Map<string, RouteTable>();
   readonly #waitingListeners = new Map<string, CompiledListener>();
@@ -105,19 +112,20 @@ export class XdsNode {
     const take = (
       typeUrl: TypeUrl,
       asked: "*" | readonly string[],
-      apply: (resources: readonly NamedResource[]) => void,
-    ) =>
-      source.subscribe(typeUrl, asked, (resources, version) => {
-        apply(resources);
-        this.accepted.take(typeUrl, resources, version, deps.runtime.clock.now());
+      apply: (change: ResourceChange) => Refusals,
+    ): Subscription =>
+      source.subscribe(typeUrl, asked, (change) => {
+        const refused = apply(change);
+        this.accepted.take(typeUrl, change, refused, deps.runtime.clock.now());
+        return refused;
       });
     this.#subscriptions = {
-      secret: take(typeUrls.secret, names, (resources) => this.#onSecrets(resources)),
-      endpoint: take(typeUrls.endpoint, [], (resources) => this.#onEndpoints(resources)),
-      route: take(typeUrls.route, [], (resources) => this.#onRoutes(resources)),
+      secret: take(typeUrls.secret, names, (change) => this.#onSecrets(change)),
+      endpoint: take(typeUrls.endpoint, [], (change) => this.#onEndpoints(change)),
+      route: take(typeUrls.route, [], (change) => this.#onRoutes(change)),
     };
-    take(typeUrls.cluster, "*", (resources) => this.#onClusters(resources));
-    take(typeUrls.listener, "*", (resources) => this.#onListeners(resources));
+    take(typeUrls.cluster, "*", (change) => this.#onClusters(change));
+    take(typeUrls.listener, "*", (change) => this.#onListeners(change));
   }
 
   /** All of its first configuration serves, or was waited for long enough. What comes later warms beside what serves. */
@@ -190,21 +198,24 @@ export class XdsNode {
 
   // ---- what xDS tells ----
 
-  #onClusters(resources: readonly NamedResource[]): void {
-    const next = new Map<string, KnownCluster>();
-    for (const { name, message: any } of resources) {
-      const message = any as ClusterMessage;
-      const known = this.#knownClusters.get(name);
-      next.set(name, known?.message === message ? known : this.#compileCluster(message));
+  #onClusters(change: ResourceChange): Refusals {
+    const { made, refused } = compileAll(change, (message: ClusterMessage) => this.#compileCluster(message));
+    for (const name of change.removed) if (this.#knownClusters.delete(name)) this.#removedClusters.add(name);
+    for (const [name, known] of made) {
+      this.#knownClusters.set(name, known);
+      this.#removedClusters.delete(name);
     }
-    for (const name of this.#knownClusters.keys()) if (!next.has(name)) this.#removedClusters.add(name);
-    for (const name of next.keys()) this.#removedClusters.delete(name);
-    this.#knownClusters = next;
-    for (const [name, known] of next) this.#applyCluster(this.#cluster(name), known);
-    const edsNames = [...next.values()].flatMap(({ cluster }) => cluster.edsName ?? []);
-    this.#subscriptions.endpoint.setNames([...new Set(edsNames)]);
+    for (const [name, known] of made) this.#applyCluster(this.#cluster(name), known);
+    this.#byAssignment = new Map();
+    for (const [name, { cluster }] of this.#knownClusters)
+      if (cluster.edsName !== undefined) getOrAdd(this.#byAssignment, cluster.edsName, () => []).push(name);
+    const edsNames = new Set(this.#byAssignment.keys());
+    for (const name of this.#assignments.keys()) if (!edsNames.has(name)) this.#assignments.delete(name);
+    this.accepted.keep(typeUrls.endpoint, edsNames);
+    this.#subscriptions.endpoint.setNames([...edsNames]);
     this.#wantSecrets();
     this.#settle();
+    return refused;
   }
 
   #compileCluster(message: ClusterMessage): KnownCluster {
@@ -243,67 +254,79 @@ export class XdsNode {
     this.#removedClusters.clear();
   }
 
-  #onEndpoints(resources: readonly NamedResource[]): void {
-    const next = new Map(resources.map(({ name, message }) => [name, message as ClusterLoadAssignment]));
-    const changes: [ClusterSlot, Endpoint[], number | undefined][] = [];
-    for (const [name, { cluster }] of this.#knownClusters) {
-      if (cluster.edsName === undefined) continue;
-      const slot = this.#cluster(name);
-      const assignment = next.get(cluster.edsName);
-      if (assignment === undefined || (slot.warm && assignment === this.#assignments.get(cluster.edsName))) continue;
-      const endpoints = compileEndpoints(assignment, cluster, this.#tunnelContext);
-      changes.push([slot, endpoints, overprovisioningOf(assignment)]);
+  #onEndpoints(change: ResourceChange): Refusals {
+    const { made, refused } = compileAll(change, (message: ClusterLoadAssignment, edsName) => ({
+      message,
+      slots: (this.#byAssignment.get(edsName) ?? []).map((name) => ({
+        slot: this.#cluster(name),
+        endpoints: compileEndpoints(message, this.#knownClusters.get(name)!.cluster, this.#tunnelContext),
+      })),
+    }));
+    for (const [edsName, { message, slots }] of made) {
+      this.#assignments.set(edsName, message);
+      for (const { slot, endpoints } of slots) slot.setEndpoints(endpoints, overprovisioningOf(message));
     }
-    this.#assignments = next;
-    for (const [slot, endpoints, overprovisioning] of changes) slot.setEndpoints(endpoints, overprovisioning);
+    // One that never was may still come: what refers to it goes on waiting (warming).
+    for (const edsName of change.removed)
+      if (this.#assignments.delete(edsName))
+        for (const name of this.#byAssignment.get(edsName) ?? []) this.#cluster(name).setEndpoints([]);
     this.#settle();
+    return refused;
   }
 
-  #onRoutes(resources: readonly NamedResource[]): void {
-    const next = new Map<string, KnownTable>();
-    for (const { name, message: any } of resources) {
-      const message = any as RouteConfiguration;
-      const known = this.#knownTables.get(name);
-      const table = known?.message === message ? known.table : this.#compileRoutes(message);
-      next.set(name, { message, table });
+  #onRoutes(change: ResourceChange): Refusals {
+    const { made, refused } = compileAll(change, (message: RouteConfiguration) => this.#compileRoutes(message));
+    for (const [name, table] of made) {
+      this.#knownTables.add(name);
+      this.#waitingTables.set(name, table);
     }
-    this.#knownTables = next;
-    for (const [name, { table }] of next)
-      if (this.#routeSlot(name).current === table) this.#waitingTables.delete(name);
-      else this.#waitingTables.set(name, table);
+    this.#forgetTables(change.removed);
     this.#settle();
+    return refused;
   }
 
-  #onListeners(resources: readonly NamedResource[]): void {
-    const next = new Map<string, KnownListener>();
-    for (const { name, message: any } of resources) {
-      const message = any as ListenerMessage;
-      const known = this.#knownListeners.get(name);
-      next.set(name, known?.message === message ? known : this.#compileListener(message));
+  /** A table in use goes on until its listener does. */
+  #forgetTables(names: Iterable<string>): void {
+    for (const name of names) {
+      this.#knownTables.delete(name);
+      this.#waitingTables.delete(name);
     }
+  }
+
+  #onListeners(change: ResourceChange): Refusals {
+    const { made, refused } = compileAll(change, (message: ListenerMessage) => this.#compileListener(message));
     this.#listed = true;
     let removed = false;
-    for (const [name, known] of this.#knownListeners)
-      if (!next.has(name)) {
-        removed = true;
-        this.#waitingListeners.delete(name);
-        this.listeners.delete(name);
-        for (const { slot } of chainsOf(known.compiled)) slot.current = undefined;
-      }
-    this.#knownListeners = next;
-    for (const [name, { compiled }] of next)
-      if (this.listeners.get(name) === compiled) this.#waitingListeners.delete(name);
-      else this.#waitingListeners.set(name, compiled);
-    this.#subscriptions.route.setNames([...new Set([...next.values()].flatMap(({ routeNames }) => [...routeNames]))]);
-    this.#workload = [...next.values()].find(({ compiled }) => compiled.workload !== undefined)?.compiled.workload;
+    for (const name of change.removed) {
+      const known = this.#knownListeners.get(name);
+      if (known === undefined) continue;
+      removed = true;
+      this.#knownListeners.delete(name);
+      this.#waitingListeners.delete(name);
+      this.listeners.delete(name);
+      for (const { slot } of chainsOf(known.compiled)) slot.current = undefined;
+    }
+    for (const [name, known] of made) {
+      this.#knownListeners.set(name, known);
+      this.#waitingListeners.set(name, known.compiled);
+    }
+    const routeNames = new Set([...this.#knownListeners.values()].flatMap(({ routeNames }) => [...routeNames]));
+    this.#forgetTables([...this.#knownTables].filter((name) => !routeNames.has(name)));
+    this.accepted.keep(typeUrls.route, routeNames);
+    this.#subscriptions.route.setNames([...routeNames]);
+    const speaking = [...this.#knownListeners.values()].find(({ compiled }) => compiled.workload !== undefined);
+    this.#workload = speaking?.compiled.workload;
     this.#identify();
     this.#wantSecrets();
     this.#settle(removed);
+    return refused;
   }
 
-  #onSecrets(resources: readonly NamedResource[]): void {
-    this.secrets.replace(resources.map(({ message }) => message as Secret));
+  #onSecrets(change: ResourceChange): Refusals {
+    const { refused } = compileAll(change, (message: Secret) => this.secrets.take(message));
+    // One that is gone serves until nobody names it, as in Envoy.
     this.#identify();
+    return refused;
   }
 
   // ---- compiling ----
@@ -352,6 +375,8 @@ export class XdsNode {
     for (const { secretNames } of this.#knownClusters.values()) for (const name of secretNames) names.add(name);
     for (const { compiled } of this.#knownListeners.values())
       for (const { tls } of chainsOf(compiled)) for (const name of tls?.secretNames ?? []) names.add(name);
+    this.secrets.keep(names);
+    this.accepted.keep(typeUrls.secret, names);
     this.#subscriptions.secret.setNames([...names]);
   }
 

@@ -12,7 +12,14 @@ import { seededRandom } from "../kernel/random.ts";
 import { type AdsTls, backoffMs, connectAds } from "./client.ts";
 import { connectMemory, type MemorySnapshots, memorySnapshots, staticSource } from "./memory.ts";
 import { type Peer, startAdsServer } from "./server.ts";
-import { type NamedResource, type Snapshot, type TypeUrl, typeUrls, type XdsConnection } from "./types.ts";
+import {
+  type NamedResource,
+  type ResourceHandler,
+  type Snapshot,
+  type TypeUrl,
+  typeUrls,
+  type XdsConnection,
+} from "./types.ts";
 
 const hourMs = 3_600_000;
 const everyone = (): boolean => true;
@@ -51,6 +58,31 @@ const snapshot = (version: string, parts: Partial<Record<TypeUrl, NamedResource[
     Object.entries(parts).map(([typeUrl, resources]) => [typeUrl, { version, resources }]),
   ) as Snapshot["resources"],
 });
+
+/** A handler that keeps the whole set, as sorted by name, and gives it on. */
+function wholeSet(take: (resources: NamedResource[], version: string) => void): ResourceHandler {
+  const all = new Map<string, NamedResource>();
+  return ({ changed, removed, version }) => {
+    const next = new Map(all);
+    for (const resource of changed) next.set(resource.name, resource);
+    for (const name of removed) next.delete(name);
+    take(
+      [...next.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+      version,
+    );
+    all.clear();
+    for (const [name, resource] of next) all.set(name, resource);
+    return undefined;
+  };
+}
+
+const noteChanges =
+  (seen: string[]): ResourceHandler =>
+  ({ changed, removed }) => {
+    const names = [...changed.map(({ name }) => `+${name}`).sort(), ...removed.map((name) => `-${name}`).sort()];
+    seen.push(names.join(" "));
+    return undefined;
+  };
 
 /** Waits until `condition` holds, polling; fails after two seconds with what was seen. */
 async function until(condition: () => boolean, seen: () => unknown): Promise<void> {
@@ -109,9 +141,13 @@ for (const [transport, connect] of [
     test("delivers what is there, and what changes, once per change", async () => {
       const { snapshots, connection, close } = await connect();
       const seen: string[] = [];
-      connection.open("n").subscribe(typeUrls.cluster, "*", (resources, version) => {
-        seen.push(`${version}:${resources.map((r) => r.name)}`);
-      });
+      connection.open("n").subscribe(
+        typeUrls.cluster,
+        "*",
+        wholeSet((resources, version) => {
+          seen.push(`${version}:${resources.map((r) => r.name)}`);
+        }),
+      );
       snapshots.set("n", snapshot("1", { [typeUrls.cluster]: [cluster("a")] }));
       await until(
         () => seen.length === 1,
@@ -127,53 +163,57 @@ for (const [transport, connect] of [
       await close();
     });
 
-    test("merges changed resources by name into the whole set, and follows changed names", async () => {
+    test("tells of a named resource that changed and of no other, and follows changed names", async () => {
       const { snapshots, connection, close } = await connect();
       const [a, b, c] = [assignment("a"), assignment("b"), assignment("c")];
       snapshots.set("n", snapshot("1", { [typeUrls.endpoint]: [a, b, c] }));
       const seen: string[] = [];
-      const subscription = connection.open("n").subscribe(typeUrls.endpoint, ["a", "b"], (resources) => {
-        seen.push(resources.map((r) => r.name).join());
-      });
-      await until(
-        () => seen.length === 1,
-        () => seen,
-      );
+      const subscription = connection.open("n").subscribe(typeUrls.endpoint, ["a", "b", "none"], noteChanges(seen));
+      const reached = (count: number) =>
+        until(
+          () => seen.length === count,
+          () => seen,
+        );
+      await reached(1);
       subscription.setNames(["b", "c"]);
-      await until(
-        () => seen.length === 2,
-        () => seen,
-      );
-      const changed = create(ClusterLoadAssignmentSchema, { clusterName: "c", policy: {} });
-      snapshots.set("n", snapshot("2", { [typeUrls.endpoint]: [a, b, { name: "c", message: changed }] }));
-      await until(
-        () => seen.length === 3,
-        () => seen,
-      );
-      expect(seen).toEqual(["a,b", "b,c", "b,c"]);
+      await reached(2);
+      const changed = { name: "c", message: create(ClusterLoadAssignmentSchema, { clusterName: "c", policy: {} }) };
+      snapshots.set("n", snapshot("2", { [typeUrls.endpoint]: [a, b, changed] }));
+      await reached(3);
+      snapshots.set("n", snapshot("3", { [typeUrls.endpoint]: [a, changed] }));
+      await reached(4);
+      subscription.setNames(["a"]);
+      await reached(5);
+      expect(seen).toEqual(["+a +b -none", "+c", "+c", "-b", "+a"]);
       await close();
     });
 
-    test("keeps the old set when the handler refuses, and takes the next", async () => {
+    test("takes what is good of a response, and asks again for what was refused only when it changes", async () => {
       const { snapshots, connection, close } = await connect();
       const seen: string[] = [];
-      snapshots.set("n", snapshot("1", { [typeUrls.cluster]: [cluster("a")] }));
-      connection.open("n").subscribe(typeUrls.cluster, "*", (resources, version) => {
-        if (version === "2") throw new Error("not this one");
-        seen.push(resources.map((r) => r.name).join());
+      const note = noteChanges(seen);
+      const [a, c] = [cluster("a"), cluster("c")];
+      snapshots.set("n", snapshot("1", { [typeUrls.cluster]: [a, cluster("gone")] }));
+      connection.open("n").subscribe(typeUrls.cluster, "*", (change) => {
+        note(change);
+        return new Map(change.changed.flatMap(({ name }) => (name === "bad" ? [[name, "is bad"]] : [])));
       });
-      await until(
-        () => seen.length === 1,
-        () => seen,
-      );
-      snapshots.set("n", snapshot("2", { [typeUrls.cluster]: [cluster("bad")] }));
-      await realClock.sleep(20);
-      snapshots.set("n", snapshot("3", { [typeUrls.cluster]: [cluster("c")] }));
-      await until(
-        () => seen.length === 2,
-        () => seen,
-      );
-      expect(seen).toEqual(["a", "c"]);
+      const reached = (count: number) =>
+        until(
+          () => seen.length === count,
+          () => seen,
+        );
+      await reached(1);
+      const bad = cluster("bad");
+      snapshots.set("n", snapshot("2", { [typeUrls.cluster]: [a, bad, c] }));
+      await reached(2);
+      const changed = { name: "a", message: create(ClusterSchema, { name: "a", altStatName: "x" }) };
+      snapshots.set("n", snapshot("3", { [typeUrls.cluster]: [changed, bad, c] }));
+      await reached(3);
+      const mended = { name: "bad", message: create(ClusterSchema, { name: "bad", altStatName: "x" }) };
+      snapshots.set("n", snapshot("4", { [typeUrls.cluster]: [changed, mended] }));
+      await reached(4);
+      expect(seen).toEqual(["+a +gone", "+bad +c -gone", "+a", "+bad -c"]);
       await close();
     });
 
@@ -184,13 +224,17 @@ for (const [transport, connect] of [
         order.push(`${type} ${resources.map((r) => r.name)}`);
       };
       const source = connection.open("n");
-      const endpoints = source.subscribe(typeUrls.endpoint, [], note("endpoint"));
-      source.subscribe(typeUrls.route, ["80"], note("route"));
-      source.subscribe(typeUrls.listener, "*", note("listener"));
-      source.subscribe(typeUrls.cluster, "*", (resources) => {
-        note("cluster")(resources);
-        endpoints.setNames(resources.map((r) => r.name));
-      });
+      const endpoints = source.subscribe(typeUrls.endpoint, [], wholeSet(note("endpoint")));
+      source.subscribe(typeUrls.route, ["80"], wholeSet(note("route")));
+      source.subscribe(typeUrls.listener, "*", wholeSet(note("listener")));
+      source.subscribe(
+        typeUrls.cluster,
+        "*",
+        wholeSet((resources) => {
+          note("cluster")(resources);
+          endpoints.setNames(resources.map((r) => r.name));
+        }),
+      );
       const whole = (version: string, name: string, routes: NamedResource) =>
         snapshot(version, {
           [typeUrls.cluster]: [cluster(name)],
@@ -224,9 +268,13 @@ for (const [transport, connect] of [
       const seen: string[] = [];
       const watch = (node: string) => {
         const source = connection.open(node);
-        source.subscribe(typeUrls.cluster, "*", (r) => {
-          seen.push(`${node}:${r.map((x) => x.name)}`);
-        });
+        source.subscribe(
+          typeUrls.cluster,
+          "*",
+          wholeSet((r) => {
+            seen.push(`${node}:${r.map((x) => x.name)}`);
+          }),
+        );
         return source;
       };
       const first = watch("one");
@@ -268,15 +316,15 @@ describe("the ADS server", () => {
       clock: realClock,
       random: seededRandom(1),
     });
-    connection.open("n").subscribe(typeUrls.cluster, "*", (_resources, version) => {
-      if (version === "2") throw new Error("too blue");
-    });
+    connection
+      .open("n")
+      .subscribe(typeUrls.cluster, "*", ({ version }) => (version === "2" ? new Map([["b", "too blue"]]) : undefined));
     const state = () => server.status()[0]?.types[0]?.state;
     snapshots.set("n", snapshot("1", { [typeUrls.cluster]: [cluster("a")] }));
     await until(() => state()?.kind === "acked", state);
     snapshots.set("n", snapshot("2", { [typeUrls.cluster]: [cluster("b")] }));
     await until(() => state()?.kind === "nacked", state);
-    expect(state()).toMatchObject({ version: "2", accepted: "1", reason: "too blue" });
+    expect(state()).toMatchObject({ version: "2", accepted: "1", reason: "b: too blue" });
     expect(server.statistics).toEqual({ pushes: 2, nacks: 1, streams: 1 });
     connection.close();
     await until(() => server.statistics.streams === 0, server.status);
@@ -303,9 +351,13 @@ describe("the ADS server", () => {
       clock: realClock,
       random: seededRandom(1),
     });
-    connection.open("n").subscribe(typeUrls.cluster, "*", () => {
-      delivered++;
-    });
+    connection.open("n").subscribe(
+      typeUrls.cluster,
+      "*",
+      wholeSet(() => {
+        delivered++;
+      }),
+    );
     await realClock.sleep(300);
     expect(delivered).toBe(0);
     expect(server.statistics.pushes).toBe(0);
@@ -339,9 +391,13 @@ describe("the ADS server", () => {
     });
     const seen: string[] = [];
     for (const node of ["other", "mine"])
-      connection.open(node).subscribe(typeUrls.cluster, "*", (r) => {
-        seen.push(...r.map(({ name }) => name));
-      });
+      connection.open(node).subscribe(
+        typeUrls.cluster,
+        "*",
+        wholeSet((r) => {
+          seen.push(...r.map(({ name }) => name));
+        }),
+      );
     await until(
       () => seen.length > 0 && server.statistics.streams === 2,
       () => seen,
@@ -373,9 +429,13 @@ describe("the ADS server", () => {
       random: seededRandom(1),
     });
     let delivered = 0;
-    connection.open("n").subscribe(typeUrls.cluster, "*", () => {
-      delivered++;
-    });
+    connection.open("n").subscribe(
+      typeUrls.cluster,
+      "*",
+      wholeSet(() => {
+        delivered++;
+      }),
+    );
     await realClock.sleep(300);
     expect(delivered).toBe(0);
     expect(server.statistics.pushes).toBe(0);
@@ -406,9 +466,13 @@ describe("the ADS server", () => {
       clock: realClock,
       random: seededRandom(1),
     });
-    connection.open("n").subscribe(typeUrls.cluster, "*", (resources) => {
-      seen.push(resources.map((r) => r.name).join());
-    });
+    connection.open("n").subscribe(
+      typeUrls.cluster,
+      "*",
+      wholeSet((resources) => {
+        seen.push(resources.map((r) => r.name).join());
+      }),
+    );
     await until(
       () => seen.length === 1,
       () => seen,
@@ -433,9 +497,13 @@ describe("the ADS server", () => {
     const messages: unknown[] = [];
     for (const node of ["one", "two"]) {
       snapshots.set(node, snapshot("1", { [typeUrls.cluster]: [cluster("same")] }));
-      connection.open(node).subscribe(typeUrls.cluster, "*", (resources) => {
-        messages.push(resources[0]?.message);
-      });
+      connection.open(node).subscribe(
+        typeUrls.cluster,
+        "*",
+        wholeSet((resources) => {
+          messages.push(resources[0]?.message);
+        }),
+      );
     }
     await until(
       () => messages.length === 2,
@@ -453,9 +521,13 @@ test("a static source tells every node the same", async () => {
   });
   const seen: string[] = [];
   for (const node of ["one", "two"])
-    connection.open(node).subscribe(typeUrls.cluster, "*", (resources) => {
-      seen.push(`${node}:${resources.map((r) => r.name)}`);
-    });
+    connection.open(node).subscribe(
+      typeUrls.cluster,
+      "*",
+      wholeSet((resources) => {
+        seen.push(`${node}:${resources.map((r) => r.name)}`);
+      }),
+    );
   await until(
     () => seen.length === 2,
     () => seen,

@@ -1,4 +1,4 @@
-// The ADS client: one HTTP/2 connection, one stream per node id. Speaks gRPC itself: the library costs 40 ms at every start.
+// The ADS client (delta): one HTTP/2 connection, one stream per node id. Speaks gRPC itself: the library costs 40 ms at every start.
 
 import http2 from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
@@ -6,8 +6,9 @@ import type { Cancel, Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
+import { decodeDeltaResponse, deltaPath, encodeDeltaRequest } from "./codec.ts";
 import { createDeframer, frame } from "./frames.ts";
-import { adsPath, decodeMessage, decodeResponse, encodeRequest } from "./protocol.ts";
+import { decodeMessage } from "./protocol.ts";
 import { createSubscriber, type Subscriber } from "./subscribe.ts";
 import type { TypeUrl, XdsConnection } from "./types.ts";
 
@@ -147,7 +148,7 @@ function createAdsStream(options: {
     try {
       fresh = options.connect().request({
         ":method": "POST",
-        ":path": adsPath,
+        ":path": deltaPath,
         "content-type": "application/grpc",
         te: "trailers",
         "user-agent": "meshbed",
@@ -162,7 +163,7 @@ function createAdsStream(options: {
     };
     const deframe = createDeframer((message) => {
       attempt = 0;
-      subscriber.receive(decodeResponse(message, options.decode));
+      subscriber.receive(decodeDeltaResponse(message, options.decode));
     });
     fresh.on("data", (chunk: Buffer) => {
       if (stream !== fresh) return;
@@ -181,7 +182,7 @@ function createAdsStream(options: {
     fresh.on("error", (error) => lostHere(messageOf(error)));
     fresh.on("close", () => lostHere("stream closed"));
     subscriber.opened((request) => {
-      if (stream === fresh && !fresh.destroyed) fresh.write(frame(encodeRequest(request)));
+      if (stream === fresh && !fresh.destroyed) fresh.write(frame(encodeDeltaRequest(request)));
     });
   }
 

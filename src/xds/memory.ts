@@ -1,10 +1,36 @@
 // Sources of resources without a network: a control plane in the same process, and a fixed set.
 
+import type { Message } from "@bufbuild/protobuf";
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
+import type { DeltaResponse } from "./codec.ts";
+import type { AdsResponse } from "./protocol.ts";
 import { createPushStream, type SnapshotSource } from "./push.ts";
 import { createSubscriber } from "./subscribe.ts";
-import type { Snapshot, XdsConnection, XdsSource } from "./types.ts";
+import type { Snapshot, TypeUrl, XdsConnection, XdsSource } from "./types.ts";
+
+const identities = new WeakMap<Message, string>();
+let identityCount = 0;
+
+/** Messages are not copied on their way, so who they are tells whether they changed; nothing need be encoded. */
+function identityOf(_typeUrl: TypeUrl, message: Message): string {
+  let identity = identities.get(message);
+  if (identity === undefined) {
+    identity = String(++identityCount);
+    identities.set(message, identity);
+  }
+  return identity;
+}
+
+const versioned = (response: AdsResponse): DeltaResponse => ({
+  ...response,
+  resources: response.resources.map(({ name, message }) => ({
+    name,
+    message,
+    version: identityOf(response.typeUrl, message),
+  })),
+  broken: new Map(),
+});
 
 /** The exchange of connectAds and startAdsServer, in process: same order, same ACK and NACK, no bytes. */
 export function connectMemory(options: { source: SnapshotSource; log: Log; clock: Clock }): XdsConnection {
@@ -20,7 +46,9 @@ export function connectMemory(options: { source: SnapshotSource; log: Log; clock
       const push = createPushStream({
         source,
         clock,
-        send: (response) => later(() => subscriber.receive(response)),
+        variant: "delta",
+        versionOf: identityOf,
+        send: (response) => later(() => subscriber.receive(versioned(response))),
         fail: (reason) => log.error("xds stream failed", { node: nodeId, reason }),
       });
       const subscriber = createSubscriber({
@@ -44,6 +72,7 @@ export function connectMemory(options: { source: SnapshotSource; log: Log; clock
 }
 
 export interface MemorySnapshots extends SnapshotSource {
+  get(nodeId: string): Snapshot | undefined;
   /** Replaces what a node is told; undefined: nothing is known of it any more. */
   set(nodeId: string, snapshot: Snapshot | undefined): void;
 }

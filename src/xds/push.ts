@@ -1,16 +1,19 @@
-// The serving half of one ADS stream: subscription state, what to send next and in which order. Knows no transport.
+// The serving half of one ADS stream: what to send next and in which order, and how far the client is. Knows no transport.
 
 import type { Message } from "@bufbuild/protobuf";
 import type { Clock } from "../kernel/clock.ts";
-import { type AdsRequest, type AdsResponse, isTypeUrl, isWholeSet } from "./protocol.ts";
-import { type NamedResource, type Snapshot, type TypeUrl, typeUrls } from "./types.ts";
+import { type AdsRequest, type AdsResponse, contentVersion, isTypeUrl, isWholeSet } from "./protocol.ts";
+import { type Told, toldByChanges, toldBySets } from "./told.ts";
+import { type ResourceSet, type Snapshot, type TypeUrl, typeUrls } from "./types.ts";
+
+export type NodeMetadata = Readonly<Record<string, string>>;
 
 /** Where a control plane's answers come from. */
 export interface SnapshotSource {
   /** What this node is to be told now; undefined while nothing is known of it (then nothing is sent). */
-  get(nodeId: string): Snapshot | undefined;
+  get(nodeId: string, metadata: NodeMetadata): Snapshot | undefined;
   /** `onChange` is called whenever `get` would answer anew, until the returned function is called. */
-  watch(nodeId: string, metadata: Readonly<Record<string, string>>, onChange: () => void): () => void;
+  watch(nodeId: string, metadata: NodeMetadata, onChange: () => void): () => void;
 }
 
 /** How far one type of one stream is. */
@@ -34,6 +37,14 @@ export interface TypeStatus {
   /** Resources subscribed by name, or undefined for all. */
   names: number | undefined;
   resources: number;
+  /** The client has been told of all there is. */
+  current: boolean;
+  /** Names sent and not answered yet. */
+  unanswered: readonly string[];
+  /** Names of what changed since and was not sent yet. */
+  unsent: readonly string[];
+  /** What the client has not taken, by name, with its reason. */
+  refused: Readonly<Record<string, string>>;
 }
 
 export interface PushStream {
@@ -46,11 +57,11 @@ export interface PushStream {
 }
 
 interface TypeState {
-  /** Undefined: all. */
-  names: ReadonlySet<string> | undefined;
-  /** What the client was sent, by name, as far as it still asks for it. */
-  sent: Map<string, Message>;
+  told: Told;
   push: PushState;
+  /** Names of the last response. */
+  sent: readonly string[];
+  refused: Map<string, string>;
 }
 
 /** Make before break (Envoy, xDS protocol, "Eventual consistency considerations"): what is referred to comes first. */
@@ -60,80 +71,103 @@ const pushOrder: readonly TypeUrl[] = [
   typeUrls.endpoint,
   typeUrls.listener,
   typeUrls.route,
+  typeUrls.nameTable,
   typeUrls.workload,
 ];
 /** A request may name at most this many resources; more end the stream. */
 export const namesMax = 100_000;
-/** Marks a version of the clusters that still holds those to be removed. */
-const staleSuffix = "~";
+const nothing: ResourceSet = { version: "", resources: [] };
 
-/** `send` takes one response; at most one per type is on its way unanswered, so a slow client bounds itself. */
-export function createPushStream(options: {
+export interface PushOptions {
   source: SnapshotSource;
   clock: Clock;
+  variant: "sotw" | "delta";
+  /** Of resources sent by delta; by content unless said. */
+  versionOf?: (typeUrl: TypeUrl, message: Message) => string;
   send: (response: AdsResponse) => void;
   /** The client broke the protocol: end the stream. */
   fail: (reason: string) => void;
   onNack?: (nodeId: string, typeUrl: TypeUrl, version: string, reason: string) => void;
-}): PushStream {
-  const { source, clock, send, fail } = options;
+}
+
+/** At most one response per type is on its way unanswered, so a slow client bounds itself: it gets the newest state when it answers. */
+export function createPushStream(options: PushOptions): PushStream {
+  const { source, clock, send, fail, versionOf = contentVersion } = options;
   const types = new Map<TypeUrl, TypeState>();
-  let nodeId: string | undefined;
+  let node: { id: string; metadata: NodeMetadata } | undefined;
   let unwatch: (() => void) | undefined;
   let nonceCount = 0;
   let closed = false;
 
+  const newType = (typeUrl: TypeUrl): TypeState => {
+    const whole = isWholeSet(typeUrl);
+    const told = options.variant === "sotw" ? toldBySets(whole) : toldByChanges(whole, typeUrl, versionOf);
+    return { told, push: { kind: "waiting" }, sent: [], refused: new Map() };
+  };
+
   function update(): void {
-    if (closed || nodeId === undefined) return;
-    const snapshot = source.get(nodeId);
+    if (closed || node === undefined) return;
+    const snapshot = source.get(node.id, node.metadata);
     if (snapshot === undefined) return;
     for (const typeUrl of pushOrder) {
       const state = types.get(typeUrl);
       if (state === undefined || state.push.kind === "sent" || mustWait(typeUrl, types)) continue;
-      const next = planPush(typeUrl, state, snapshot, types);
-      if (next === undefined) continue;
+      const keep = isReferredTo(typeUrl) && !isSettled(snapshot, types);
+      const telling = state.told.next(snapshot.resources[typeUrl] ?? nothing, keep);
+      if (telling === undefined) continue;
       const nonce = String(++nonceCount);
-      remember(typeUrl, state, next.resources);
+      const { version, resources, removed } = telling;
+      for (const name of removed) state.refused.delete(name);
+      state.sent = [...resources.map(({ name }) => name), ...removed];
       const accepted = acceptedVersion(state.push);
-      state.push = { kind: "sent", version: next.version, nonce, sentAtMs: clock.now(), accepted };
-      send({ typeUrl, version: next.version, nonce, resources: next.resources });
+      state.push = { kind: "sent", version, nonce, sentAtMs: clock.now(), accepted };
+      send({ typeUrl, version, nonce, resources, removed });
     }
+  }
+
+  function receive(request: AdsRequest): void {
+    if (closed) return;
+    if (node === undefined) {
+      if (request.node === undefined) return fail("the first request of a stream must name the node");
+      node = request.node;
+      unwatch = source.watch(node.id, node.metadata, update);
+    }
+    const { typeUrl } = request;
+    if (!isTypeUrl(typeUrl)) return fail(`resources of type ${typeUrl} are not served here`);
+    if (request.names.length > namesMax) return fail(`more than ${namesMax} resource names in one request`);
+    let state = types.get(typeUrl);
+    if (state === undefined) {
+      state = newType(typeUrl);
+      types.set(typeUrl, state);
+    }
+    state.told.ask(request);
+    if (answer(state, request, clock.now()) && request.error !== undefined)
+      options.onNack?.(node.id, typeUrl, acceptedOrRefused(state.push), request.error);
+    update();
+  }
+
+  function statusOf(typeUrl: TypeUrl, { told, push, sent, refused }: TypeState): TypeStatus {
+    const set = (node && source.get(node.id, node.metadata))?.resources[typeUrl] ?? nothing;
+    const current = told.isCurrent(set);
+    return {
+      typeUrl,
+      state: push,
+      names: told.names,
+      resources: told.resources,
+      current,
+      unanswered: push.kind === "sent" ? sent : [],
+      unsent: current ? [] : told.missing(set),
+      refused: Object.fromEntries(refused),
+    };
   }
 
   return {
     get nodeId() {
-      return nodeId;
+      return node?.id;
     },
-    receive(request) {
-      if (closed) return;
-      if (nodeId === undefined) {
-        if (request.node === undefined) return fail("the first request of a stream must name the node");
-        nodeId = request.node.id;
-        unwatch = source.watch(nodeId, request.node.metadata, update);
-      }
-      if (!isTypeUrl(request.typeUrl)) return fail(`resources of type ${request.typeUrl} are not served here`);
-      if (request.names.length > namesMax) return fail(`more than ${namesMax} resource names in one request`);
-      let state = types.get(request.typeUrl);
-      if (state === undefined) {
-        state = { names: undefined, sent: new Map(), push: { kind: "waiting" } };
-        types.set(request.typeUrl, state);
-      }
-      state.names = subscribedNames(request.names);
-      if (state.names !== undefined)
-        for (const name of state.sent.keys()) if (!state.names.has(name)) state.sent.delete(name);
-      state.push = answer(state.push, request, clock.now());
-      if (state.push.kind === "nacked" && request.error !== undefined && request.nonce === state.push.nonce)
-        options.onNack?.(nodeId, request.typeUrl, state.push.version, request.error);
-      update();
-    },
+    receive,
     update,
-    status: () =>
-      [...types].map(([typeUrl, state]) => ({
-        typeUrl,
-        state: state.push,
-        names: state.names?.size,
-        resources: state.sent.size,
-      })),
+    status: () => [...types].map(([typeUrl, state]) => statusOf(typeUrl, state)),
     close() {
       closed = true;
       unwatch?.();
@@ -142,13 +176,25 @@ export function createPushStream(options: {
   };
 }
 
-/** sent → acked | nacked, by the request that carries its nonce; any other request leaves the state. */
-function answer(push: PushState, request: AdsRequest, nowMs: number): PushState {
-  if (push.kind !== "sent" || request.nonce !== push.nonce) return push;
-  const { version, nonce, accepted } = push;
-  return request.error === undefined
-    ? { kind: "acked", version, nonce, ackedAtMs: nowMs }
-    : { kind: "nacked", version, nonce, accepted, reason: request.error, nackedAtMs: nowMs };
+/** sent → acked | nacked, by the request that carries its nonce; any other request leaves the state and answers false. */
+function answer(state: TypeState, { nonce, error }: AdsRequest, nowMs: number): boolean {
+  const { push, sent, refused } = state;
+  if (push.kind !== "sent" || nonce !== push.nonce) return false;
+  const { version, accepted } = push;
+  const named = error === undefined ? [] : refusedNames(sent, error);
+  for (const name of sent) refused.delete(name);
+  for (const name of named) refused.set(name, error!);
+  state.push =
+    error === undefined
+      ? { kind: "acked", version, nonce, ackedAtMs: nowMs }
+      : { kind: "nacked", version, nonce, accepted, reason: error, nackedAtMs: nowMs };
+  return true;
+}
+
+/** The resources a refusal speaks of (Envoy and our proxy name them); all of the response when it names none. */
+function refusedNames(sent: readonly string[], reason: string): readonly string[] {
+  const named = sent.filter((name) => name !== "" && reason.includes(name));
+  return named.length > 0 ? named : sent;
 }
 
 function acceptedVersion(push: PushState): string | undefined {
@@ -156,8 +202,7 @@ function acceptedVersion(push: PushState): string | undefined {
   return push.kind === "acked" ? push.version : push.accepted;
 }
 
-const subscribedNames = (names: readonly string[]): ReadonlySet<string> | undefined =>
-  names.length === 0 || names.includes("*") ? undefined : new Set(names);
+const acceptedOrRefused = (push: PushState): string => (push.kind === "waiting" ? "" : push.version);
 
 /** Listeners and routes follow when the clusters they may refer to have been taken (or refused). */
 function mustWait(typeUrl: TypeUrl, types: ReadonlyMap<TypeUrl, TypeState>): boolean {
@@ -168,61 +213,15 @@ function mustWait(typeUrl: TypeUrl, types: ReadonlyMap<TypeUrl, TypeState>): boo
   );
 }
 
-/** What to send for one type, or undefined when the client has it. */
-function planPush(
-  typeUrl: TypeUrl,
-  state: TypeState,
-  snapshot: Snapshot,
-  types: ReadonlyMap<TypeUrl, TypeState>,
-): { version: string; resources: readonly NamedResource[] } | undefined {
-  const current = snapshot.resources[typeUrl] ?? { version: "", resources: [] };
-  const first = state.push.kind === "waiting";
-  if (!isWholeSet(typeUrl)) {
-    if (state.names === undefined && !first) return undefined;
-    const changed = current.resources.filter(
-      ({ name, message }) => state.names?.has(name) && state.sent.get(name) !== message,
-    );
-    return changed.length > 0 || first ? { version: current.version, resources: changed } : undefined;
-  }
-  const wanted =
-    state.names === undefined ? current.resources : current.resources.filter(({ name }) => state.names!.has(name));
-  let { version } = current;
-  let resources: readonly NamedResource[] = wanted;
-  if (typeUrl === typeUrls.cluster && !settled(snapshot, types)) {
-    const kept = removedFrom(state.sent, wanted);
-    if (kept.length > 0) {
-      version += staleSuffix;
-      resources = [...wanted, ...kept];
-    }
-  }
-  // Equal versions mean equal resources, so names suffice; the names differ when the client asks for others.
-  if (state.push.kind !== "waiting" && state.push.version === version && sameNames(state.sent, resources))
-    return undefined;
-  return { version, resources };
-}
+const isReferredTo = (typeUrl: TypeUrl): boolean => typeUrl === typeUrls.cluster || typeUrl === typeUrls.endpoint;
 
-/** True when the client has answered the current listeners and routes: only then may clusters go away. */
-function settled(snapshot: Snapshot, types: ReadonlyMap<TypeUrl, TypeState>): boolean {
+/** True when the client has answered the current listeners and routes: only then may clusters and their endpoints go away. */
+function isSettled(snapshot: Snapshot, types: ReadonlyMap<TypeUrl, TypeState>): boolean {
   for (const typeUrl of [typeUrls.listener, typeUrls.route]) {
     const state = types.get(typeUrl);
     if (state === undefined) continue;
     if (state.push.kind === "sent" || state.push.kind === "waiting") return false;
-    for (const { name, message } of snapshot.resources[typeUrl]?.resources ?? [])
-      if ((state.names === undefined || state.names.has(name)) && state.sent.get(name) !== message) return false;
+    if (!state.told.isCurrent(snapshot.resources[typeUrl] ?? nothing)) return false;
   }
   return true;
-}
-
-function removedFrom(sent: ReadonlyMap<string, Message>, wanted: readonly NamedResource[]): NamedResource[] {
-  const names = new Set(wanted.map(({ name }) => name));
-  return [...sent].flatMap(([name, message]) => (names.has(name) ? [] : [{ name, message }]));
-}
-
-function sameNames(sent: ReadonlyMap<string, Message>, resources: readonly NamedResource[]): boolean {
-  return sent.size === resources.length && resources.every(({ name }) => sent.has(name));
-}
-
-function remember(typeUrl: TypeUrl, state: TypeState, resources: readonly NamedResource[]): void {
-  if (isWholeSet(typeUrl)) state.sent.clear();
-  for (const { name, message } of resources) state.sent.set(name, message);
 }

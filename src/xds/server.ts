@@ -1,13 +1,29 @@
-// The ADS server: gRPC with TLS and a required client certificate, one push stream per client stream.
+// The ADS server: gRPC with TLS and a required client certificate, one push stream per client stream, in both variants of ADS.
 
 import * as grpc from "@grpc/grpc-js";
 import type { Clock } from "../kernel/clock.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { AdsTls } from "./client.ts";
+import {
+  decodeDeltaRequest,
+  decodeSotwRequest,
+  deltaPath,
+  encodeDeltaResponse,
+  encodeSotwResponse,
+  sotwPath,
+} from "./codec.ts";
 import { messageSizeBytesMax } from "./frames.ts";
-import { type AdsRequest, type AdsResponse, adsPath, decodeRequest, encodeResponse } from "./protocol.ts";
-import { createPushStream, type PushStream, type SnapshotSource, type TypeStatus } from "./push.ts";
+import type { AdsRequest, AdsResponse } from "./protocol.ts";
+import {
+  createPushStream,
+  type NodeMetadata,
+  type PushOptions,
+  type PushStream,
+  type SnapshotSource,
+  type TypeStatus,
+} from "./push.ts";
+import type { TypeUrl } from "./types.ts";
 
 /** Further streams are refused with RESOURCE_EXHAUSTED. */
 const streamsMax = 10_000;
@@ -19,17 +35,27 @@ export interface StreamStatus {
   nodeId: string;
   peer: string;
   connectedAtMs: number;
+  variant: PushOptions["variant"];
   types: TypeStatus[];
 }
 
-/** Who is at the other end, from its certificate. */
+/** Who is at the other end, from its certificate; without names at the plaintext port. */
 export interface Peer {
   commonName: string;
   organizations: readonly string[];
 }
 
+export interface Nack {
+  nodeId: string;
+  typeUrl: TypeUrl;
+  version: string;
+  reason: string;
+}
+
 export interface AdsServer {
   readonly port: number;
+  /** Of the plaintext port. */
+  readonly plainPort: number | undefined;
   /** Every connected node with what it was sent and has answered. */
   status(): StreamStatus[];
   readonly statistics: { pushes: number; nacks: number; streams: number };
@@ -43,14 +69,17 @@ export async function startAdsServer(options: {
   host: string;
   port: number;
   tls: AdsTls;
+  /** Also without TLS, for clients that have no certificate: `authorize` sees a peer without names. */
+  plainPort?: number;
   source: SnapshotSource;
   /** Whether this client may have what the node id is told (private keys among it); asked at each update. */
-  authorize: (peer: Peer, nodeId: string) => boolean;
+  authorize: (peer: Peer, nodeId: string, metadata: NodeMetadata) => boolean;
+  onNack?: (nack: Nack) => void;
   log: Log;
   clock: Clock;
 }): Promise<AdsServer> {
   const { source, log, clock, tls, authorize } = options;
-  const streams = new Map<PushStream, { peer: string; connectedAtMs: number }>();
+  const streams = new Map<PushStream, Omit<StreamStatus, "nodeId" | "types">>();
   const statistics = { pushes: 0, nacks: 0, streams: 0 };
   const server = new grpc.Server({
     "grpc.max_receive_message_length": messageSizeBytesMax,
@@ -60,15 +89,16 @@ export async function startAdsServer(options: {
     "grpc-node.flow_control_window": 1024 * 1024,
   });
 
-  function serve(call: Call): void {
+  function serve(call: Call, variant: PushOptions["variant"]): void {
     if (streams.size >= streamsMax) {
       end(call, grpc.status.RESOURCE_EXHAUSTED, "too many streams");
       return;
     }
     const peer = peerOf(call);
     const stream = createPushStream({
-      source: restricted(source, (nodeId) => authorize(peer, nodeId), peer, log),
+      source: restricted(source, authorize, peer, log),
       clock,
+      variant,
       send: (response) => {
         statistics.pushes++;
         call.write(response);
@@ -80,6 +110,7 @@ export async function startAdsServer(options: {
       onNack: (node, typeUrl, version, reason) => {
         statistics.nacks++;
         log.warn("xds resources refused by a node", { node, typeUrl, version, reason });
+        options.onNack?.({ nodeId: node, typeUrl, version, reason });
       },
     });
     const finish = (): void => {
@@ -87,7 +118,7 @@ export async function startAdsServer(options: {
       statistics.streams = streams.size;
       stream.close();
     };
-    streams.set(stream, { peer: call.getPeer(), connectedAtMs: clock.now() });
+    streams.set(stream, { peer: call.getPeer(), connectedAtMs: clock.now(), variant });
     statistics.streams = streams.size;
     call.on("data", (request: AdsRequest) => stream.receive(request));
     call.on("end", () => {
@@ -101,16 +132,24 @@ export async function startAdsServer(options: {
     });
   }
 
-  server.addService(service, { streamAggregatedResources: serve as grpc.UntypedHandleCall });
+  server.addService(service, {
+    streamAggregatedResources: ((call: Call) => serve(call, "sotw")) as grpc.UntypedHandleCall,
+    deltaAggregatedResources: ((call: Call) => serve(call, "delta")) as grpc.UntypedHandleCall,
+  });
   const credentials = grpc.ServerCredentials.createSsl(
     Buffer.from(tls.ca),
     [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
     true,
   );
   const port = await bind(server, `${options.host}:${options.port}`, credentials);
-  log.info("xds listening", { address: `${options.host}:${port}` });
+  const plainPort =
+    options.plainPort === undefined
+      ? undefined
+      : await bind(server, `${options.host}:${options.plainPort}`, grpc.ServerCredentials.createInsecure());
+  log.info("xds listening", { address: `${options.host}:${port}`, plainPort });
   return {
     port,
+    plainPort,
     statistics,
     status: () =>
       [...streams].map(([stream, about]) => ({ nodeId: stream.nodeId ?? "", ...about, types: stream.status() })),
@@ -122,35 +161,42 @@ export async function startAdsServer(options: {
   };
 }
 
-const service: grpc.ServiceDefinition = {
-  streamAggregatedResources: {
-    path: adsPath,
-    requestStream: true,
-    responseStream: true,
-    requestSerialize: () => Buffer.alloc(0),
-    requestDeserialize: decodeRequest,
-    responseSerialize: (response: AdsResponse) => {
-      const bytes = encodeResponse(response);
-      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    },
-    responseDeserialize: (): never => {
-      throw new Error("a server reads no responses");
-    },
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+const method = (
+  path: string,
+  decode: (bytes: Uint8Array) => AdsRequest,
+  encode: (response: AdsResponse) => Uint8Array,
+): grpc.MethodDefinition<AdsRequest, AdsResponse> => ({
+  path,
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: () => Buffer.alloc(0),
+  requestDeserialize: decode,
+  responseSerialize: (response) => asBuffer(encode(response)),
+  responseDeserialize: (): never => {
+    throw new Error("a server reads no responses");
   },
+});
+
+const service: grpc.ServiceDefinition = {
+  streamAggregatedResources: method(sotwPath, decodeSotwRequest, encodeSotwResponse),
+  deltaAggregatedResources: method(deltaPath, decodeDeltaRequest, encodeDeltaResponse),
 };
 
 /** A client that may not ask is told nothing, as long as that is so. */
 function restricted(
   source: SnapshotSource,
-  isAllowed: (nodeId: string) => boolean,
-  { commonName }: Peer,
+  authorize: (peer: Peer, nodeId: string, metadata: NodeMetadata) => boolean,
+  peer: Peer,
   log: Log,
 ): SnapshotSource {
   let warned = false;
   return {
-    get(nodeId) {
-      if (isAllowed(nodeId)) return source.get(nodeId);
-      if (!warned) log.warn("xds client asks for a node that is not its own", { node: nodeId, client: commonName });
+    get(nodeId, metadata) {
+      if (authorize(peer, nodeId, metadata)) return source.get(nodeId, metadata);
+      if (!warned)
+        log.warn("xds client asks for a node that is not its own", { node: nodeId, client: peer.commonName });
       warned = true;
       return undefined;
     },

@@ -1,31 +1,33 @@
-// The subscribing half of one ADS stream: names, accepted versions, ACK and NACK. Survives its stream; knows no transport.
+// The subscribing half of one delta ADS stream: names, accepted versions, ACK and NACK. Survives its stream; knows no transport.
 
-import type { Message } from "@bufbuild/protobuf";
 import { assert } from "../kernel/assert.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
-import { type AdsRequest, type AdsResponse, isWholeSet } from "./protocol.ts";
-import type { NamedResource, ResourceHandler, Subscription, TypeUrl, XdsSource } from "./types.ts";
+import type { DeltaResponse, VersionedResource } from "./codec.ts";
+import { type AdsRequest, shortType } from "./protocol.ts";
+import type { Refusals, ResourceHandler, Subscription, TypeUrl, XdsSource } from "./types.ts";
 
 export interface Subscriber extends XdsSource {
-  /** A new stream is there: asks for everything again. */
+  /** A new stream is there: asks for everything again, naming what is held. */
   opened(send: (request: AdsRequest) => void): void;
   /** The stream is gone; the last good state stays. */
   lost(): void;
-  receive(response: AdsResponse & { error?: unknown }): void;
+  receive(response: DeltaResponse): void;
 }
 
 interface TypeSubscription {
-  names: "*" | readonly string[];
-  wanted: ReadonlySet<string>;
+  /** Undefined: all. */
+  wanted: Set<string> | undefined;
   handler: ResourceHandler;
-  /** What the handler accepted, by name. */
-  accepted: Map<string, Message>;
+  /** Versions of what the handler accepted, by name. */
+  held: Map<string, string>;
   /** False until the handler was called once. */
   delivered: boolean;
-  version: string;
-  nonce: string;
 }
+
+/** A NACK says so many refused resources; the log has all. */
+const reasonsMax = 20;
+const nothing: ReadonlyMap<string, string> = new Map();
 
 /** `onClose` is called when the source is closed by its user. */
 export function createSubscriber(options: {
@@ -39,74 +41,63 @@ export function createSubscriber(options: {
   let send: ((request: AdsRequest) => void) | undefined;
   let introduced = false;
 
-  function request(typeUrl: TypeUrl, type: TypeSubscription, error?: string): void {
+  function request(typeUrl: TypeUrl, parts: Partial<AdsRequest>): void {
     if (send === undefined) return;
     const node = introduced ? undefined : { id: options.nodeId, metadata: options.metadata };
     introduced = true;
-    const names = type.names === "*" ? [] : type.names;
-    send({ typeUrl, node, version: type.version, nonce: type.nonce, names, error });
+    send({ typeUrl, node, nonce: "", names: [], unsubscribed: [], held: nothing, error: undefined, ...parts });
   }
 
-  /** A list by name that is empty would read as "all": nothing is asked for until there is a name. */
-  const isAsking = (type: TypeSubscription): boolean => type.names === "*" || type.names.length > 0;
+  /** The first request of a stream for a type. One that names nothing would ask for all. */
+  function ask(typeUrl: TypeUrl, { wanted, held }: TypeSubscription): void {
+    if (wanted === undefined || wanted.size > 0) request(typeUrl, { names: [...(wanted ?? [])], held });
+  }
 
-  function receive(response: AdsResponse & { error?: unknown }): void {
+  function receive(response: DeltaResponse): void {
     const { typeUrl, version, nonce } = response;
     const type = types.get(typeUrl);
-    if (type === undefined) return;
-    type.nonce = nonce;
+    // Whoever stopped asking still answers: the server waits for it.
+    if (type === undefined) return request(typeUrl, { nonce });
+    let error: string | undefined;
     try {
-      if (response.error !== undefined) throw response.error;
-      deliver(typeUrl, type, response.resources, version);
-      type.version = version;
-    } catch (error) {
-      log.warn("xds resources refused", { type: shortType(typeUrl), version, error: messageOf(error) });
-      if (types.get(typeUrl) === type) request(typeUrl, type, messageOf(error));
-      return;
+      const refused = deliver(type, response);
+      if (refused.size > 0) error = reasonsOf(refused);
+    } catch (thrown) {
+      error = messageOf(thrown);
     }
-    if (types.get(typeUrl) === type && isAsking(type)) request(typeUrl, type);
+    if (error !== undefined) log.warn("xds resources refused", { type: shortType(typeUrl), version, error });
+    request(typeUrl, { nonce, error });
   }
 
   return {
     subscribe(typeUrl, names, handler): Subscription {
       assert(!types.has(typeUrl), `${typeUrl} is subscribed to already on this source`);
-      const type: TypeSubscription = {
-        names,
-        wanted: new Set(names === "*" ? [] : names),
-        handler,
-        accepted: new Map(),
-        delivered: false,
-        version: "",
-        nonce: "",
-      };
+      const wanted = names === "*" ? undefined : new Set(names);
+      const type: TypeSubscription = { wanted, handler, held: new Map(), delivered: false };
       types.set(typeUrl, type);
-      if (isAsking(type)) request(typeUrl, type);
+      ask(typeUrl, type);
       return {
         setNames(next) {
-          if (type.names === "*" || types.get(typeUrl) !== type) return;
-          const wasAsking = isAsking(type);
-          if (next.length === type.wanted.size && next.every((name) => type.wanted.has(name))) return;
-          type.names = [...next];
+          const before = type.wanted;
+          if (before === undefined || types.get(typeUrl) !== type) return;
+          const added = next.filter((name) => !before.has(name));
+          if (added.length === 0 && next.length === before.size) return;
           type.wanted = new Set(next);
-          for (const name of type.accepted.keys()) if (!type.wanted.has(name)) type.accepted.delete(name);
-          if (isAsking(type)) request(typeUrl, type);
-          // The wire cannot say "nothing any more" by name; a name no resource has does.
-          else if (wasAsking) request(typeUrl, { ...type, names: [noResource] });
+          const unsubscribed = [...before].filter((name) => !type.wanted?.has(name));
+          for (const name of unsubscribed) type.held.delete(name);
+          request(typeUrl, { names: added, unsubscribed });
         },
         close() {
           if (types.get(typeUrl) !== type) return;
           types.delete(typeUrl);
-          if (isAsking(type)) request(typeUrl, { ...type, names: [noResource] });
+          request(typeUrl, { unsubscribed: [...(type.wanted ?? ["*"])] });
         },
       };
     },
     opened(sendRequest) {
       send = sendRequest;
       introduced = false;
-      for (const [typeUrl, type] of types) {
-        type.nonce = "";
-        if (isAsking(type)) request(typeUrl, type);
-      }
+      for (const [typeUrl, type] of types) ask(typeUrl, type);
     },
     lost() {
       send = undefined;
@@ -119,23 +110,23 @@ export function createSubscriber(options: {
   };
 }
 
-/** A resource name that is never given out. */
-const noResource = "-";
-
-/** Hands the whole current set to the handler, unless it has exactly that already. Throws what the handler throws. */
-function deliver(typeUrl: TypeUrl, type: TypeSubscription, resources: readonly NamedResource[], version: string): void {
-  const next = new Map(isWholeSet(typeUrl) ? undefined : type.accepted);
-  for (const { name, message } of resources) if (type.names === "*" || type.wanted.has(name)) next.set(name, message);
-  const same = next.size === type.accepted.size && [...next].every(([name, m]) => type.accepted.get(name) === m);
-  if (same && type.delivered) return;
-  type.handler(
-    [...next].map(([name, message]) => ({ name, message })),
-    version,
-  );
+/** Hands what is new to the handler and answers what was refused of the response. Throws what the handler throws. */
+function deliver(type: TypeSubscription, response: DeltaResponse): Refusals {
+  const isWanted = (name: string): boolean => type.wanted === undefined || type.wanted.has(name);
+  const isNew = ({ name, version }: VersionedResource): boolean => isWanted(name) && type.held.get(name) !== version;
+  const changed = response.resources.filter(isNew);
+  const removed = response.removed.filter(isWanted);
+  if (changed.length === 0 && removed.length === 0 && type.delivered) return response.broken;
+  const refused = type.handler({ changed, removed, version: response.version }) ?? nothing;
   type.delivered = true;
   // The handler may have changed the names it wants.
-  if (type.names !== "*") for (const name of next.keys()) if (!type.wanted.has(name)) next.delete(name);
-  type.accepted = next;
+  for (const { name, version } of changed) if (!refused.has(name) && isWanted(name)) type.held.set(name, version);
+  for (const name of removed) type.held.delete(name);
+  return response.broken.size === 0 ? refused : new Map([...response.broken, ...refused]);
 }
 
-const shortType = (typeUrl: TypeUrl): string => typeUrl.slice(typeUrl.lastIndexOf(".") + 1);
+function reasonsOf(refused: Refusals): string {
+  const reasons = [...refused].slice(0, reasonsMax).map(([name, reason]) => `${name}: ${reason}`);
+  if (refused.size > reasonsMax) reasons.push(`and ${refused.size - reasonsMax} more`);
+  return reasons.join("; ");
+}

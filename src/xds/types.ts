@@ -8,6 +8,7 @@ export const typeUrls = {
   cluster: "type.googleapis.com/envoy.config.cluster.v3.Cluster",
   endpoint: "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
   secret: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+  nameTable: "type.googleapis.com/istio.networking.nds.v1.NameTable",
   workload: "type.googleapis.com/meshbed.workload.v1.Workload",
 } as const;
 export type TypeUrl = (typeof typeUrls)[keyof typeof typeUrls];
@@ -18,11 +19,22 @@ export interface NamedResource {
   message: Message;
 }
 
-/** Called with the whole current set for the subscribed names. Returning accepts (ACK); a throw refuses it (NACK, the old set stays). */
-export type ResourceHandler = (resources: readonly NamedResource[], version: string) => void;
+/** What one response brought, less what the subscriber has already. */
+export interface ResourceChange {
+  changed: readonly NamedResource[];
+  /** Gone, or subscribed to by name and not there. */
+  removed: readonly string[];
+  version: string;
+}
+
+/** Resources that cannot be used, by name, with the reason. */
+export type Refusals = ReadonlyMap<string, string>;
+
+/** Takes a change and answers what of it cannot be used: that keeps its last good state (NACK). Must not throw. */
+export type ResourceHandler = (change: ResourceChange) => Refusals | undefined;
 
 export interface Subscription {
-  /** Replaces the names; ignored for a wildcard subscription. */
+  /** Replaces the names; ignored for a wildcard subscription. The subscriber forgets by itself what it no longer names. */
   setNames(names: readonly string[]): void;
   close(): void;
 }
@@ -40,7 +52,15 @@ export interface XdsConnection {
   close(): void;
 }
 
-/** Everything one node id is to be told. Resource names must be unique per type. Equal `version` means equal resources of that type. */
+/** Resources of one type. Names must be unique. Equal `version` means equal resources. */
+export interface ResourceSet {
+  readonly version: string;
+  readonly resources: readonly NamedResource[];
+  /** What it is joined of. Nodes share parts: two states of one are compared once for all of them. */
+  readonly parts?: readonly ResourceSet[];
+}
+
+/** Everything one node id is to be told. */
 export interface Snapshot {
-  readonly resources: Readonly<Partial<Record<TypeUrl, { version: string; resources: readonly NamedResource[] }>>>;
+  readonly resources: Readonly<Partial<Record<TypeUrl, ResourceSet>>>;
 }

@@ -33,7 +33,7 @@ export function checkResources(bootstrap: Bootstrap, value: unknown): Problem[] 
   problems.push(...unique("listeners", listeners), ...unique("clusters", clusters), ...unique("secrets", secrets));
   problems.push(...distinctAddresses(listeners), ...adminAddress(bootstrap));
   secrets.forEach((secret, index) => {
-    attempt(at("secrets", index), problems, () => new SecretStore().replace([secret]));
+    attempt(at("secrets", index), problems, () => new SecretStore().take(secret));
   });
   const known = { clusters: namesOf(clusters), secrets: namesOf(secrets) };
   clusters.forEach((cluster, index) => {

@@ -63,37 +63,44 @@ export function buildContext(
 }
 
 export class SecretStore {
-  #pairs = new Map<string, KeyPair>();
-  #validations = new Map<string, { message: CertificateValidationContext; validation: Validation }>();
+  readonly #pairs = new Map<string, KeyPair>();
+  readonly #validations = new Map<string, { message: CertificateValidationContext; validation: Validation }>();
   /** Changes whenever a secret does. */
   version = 0;
 
-  /** Takes the current set; a secret that cannot be read throws (NACK) and changes nothing. What is unchanged keeps its identity. */
-  replace(secrets: readonly Secret[]): void {
-    const pairs = new Map<string, KeyPair>();
-    const validations = new Map<string, { message: CertificateValidationContext; validation: Validation }>();
-    for (const { type, name } of secrets) {
-      const at = `secret ${name}`;
-      if (type.case === "tlsCertificate") {
-        const pair = compileKeyPair(type.value, at);
-        const before = this.#pairs.get(name);
-        const same = before?.certPem === pair.certPem && before.keyPem === pair.keyPem;
-        pairs.set(name, same ? before : pair);
-      } else if (type.case === "validationContext") {
-        const message = type.value;
-        const validation = compileValidation(message, at);
-        const before = this.#validations.get(name);
-        const same =
-          before !== undefined &&
-          before.validation.ca === validation.ca &&
-          before.validation.crl === validation.crl &&
-          equals(CertificateValidationContextSchema, before.message, message);
-        validations.set(name, same ? before : { message, validation });
-      } else throw new MeshbedError("SECRET_UNSUPPORTED", `${at}: "${type.case ?? "empty"}" is not supported`);
-    }
-    this.#pairs = pairs;
-    this.#validations = validations;
+  /** A secret that cannot be read throws (NACK) and changes nothing. What says the same as before keeps its identity. */
+  take({ type, name }: Secret): void {
+    const at = `secret ${name}`;
+    if (type.case === "tlsCertificate") {
+      const pair = compileKeyPair(type.value, at);
+      const before = this.#pairs.get(name);
+      if (before?.certPem === pair.certPem && before.keyPem === pair.keyPem) return;
+      this.remove(name);
+      this.#pairs.set(name, pair);
+    } else if (type.case === "validationContext") {
+      const message = type.value;
+      const validation = compileValidation(message, at);
+      const before = this.#validations.get(name);
+      const same =
+        before !== undefined &&
+        before.validation.ca === validation.ca &&
+        before.validation.crl === validation.crl &&
+        equals(CertificateValidationContextSchema, before.message, message);
+      if (same) return;
+      this.remove(name);
+      this.#validations.set(name, { message, validation });
+    } else throw new MeshbedError("SECRET_UNSUPPORTED", `${at}: "${type.case ?? "empty"}" is not supported`);
+  }
+
+  remove(name: string): void {
+    this.#pairs.delete(name);
+    this.#validations.delete(name);
     this.version++;
+  }
+
+  /** Forgets what is not named. */
+  keep(names: ReadonlySet<string>): void {
+    for (const name of [...this.#pairs.keys(), ...this.#validations.keys()]) if (!names.has(name)) this.remove(name);
   }
 
   pair(source: KeyPairSource): KeyPair | undefined {
