@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { podGatewayOfNode } from "../host/addresses.ts";
 import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
@@ -44,7 +45,12 @@ async function runProxy(
     random,
   });
   const { role, nodeId, ip, adminPort, takesOver = false } = identity;
-  const bindMode = { nodeIp: ip, mode: config.isolation.mode };
+  const { mode } = config.isolation;
+  const bindMode = {
+    nodeIp: ip,
+    mode,
+    ...(identity.role === "node" && mode === "namespaces" && { podGateway: podGatewayOfNode(ip) }),
+  };
   const proxy = await startProxy({
     role,
     nodeId,

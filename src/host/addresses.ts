@@ -17,9 +17,17 @@ export const nodeIp = (index: number): string => `172.20.0.${firstNodeOctet + in
 export const clientIp = (index: number): string => `172.20.0.${firstClientOctet + 1 + index}`;
 
 /** Range of pod addresses of the node with this IP: 172.20.0.11 → 10.244.1.0/24. */
-export function podCidrOfNode(nodeIp: string): string {
+export const podCidrOfNode = (nodeIp: string): string => `${podPrefixOfNode(nodeIp)}.0/24`;
+
+/**
+ * No pod's, the first of the node's range: what the node's own agents dial its pods from. Only from there a pod is reached directly;
+ * whoever else runs on the node is handed to its proxy, as if he came from another node.
+ */
+export const podGatewayOfNode = (nodeIp: string): string => `${podPrefixOfNode(nodeIp)}.1`;
+
+function podPrefixOfNode(nodeIp: string): string {
   const octet = Number(/^172\.20\.0\.(\d+)$/.exec(nodeIp)?.[1]);
   if (!(octet >= firstNodeOctet && octet < firstClientOctet))
     throw new MeshbedError("NODE_ADDRESS_INVALID", `a node's IP is 172.20.0.10 to 172.20.0.99, not ${nodeIp}`);
-  return `10.244.${octet - firstNodeOctet}.0/24`;
+  return `10.244.${octet - firstNodeOctet}`;
 }

@@ -39,9 +39,9 @@ console.log("READY");
 `;
 
 const dial = `
-const [host, port] = process.argv.slice(-2);
+const [from, host, port] = process.argv.slice(-3);
 let text = "";
-Bun.connect({ hostname: host, port: Number(port), socket: {
+Bun.connect({ hostname: host, port: Number(port), ...(from && { localAddress: from }), socket: {
   data(s, b) { text += b; }, open() {}, close() { console.log(text); process.exit(0); },
   connectError(s, e) { console.log(e.code); process.exit(0); } } }).catch((e) => { console.log(e.code); process.exit(0); });
 await Bun.sleep(3000);
@@ -80,8 +80,8 @@ async function start(network: string, source: string, args: string[]): Promise<v
 const text = async (child: ReturnType<typeof script>) => (await new Response(child.stdout).text()).trim();
 
 /** What a connection from `network` to that address is answered. */
-async function ask(network: string, host: string, port: number): Promise<string> {
-  const child = script(network, dial, [host, String(port)]);
+async function ask(network: string, host: string, port: number, from = ""): Promise<string> {
+  const child = script(network, dial, [from, host, String(port)]);
   return text(child);
 }
 
@@ -121,8 +121,11 @@ test("a pod's connection to a machine or to the outside is intercepted too", asy
   expect(await ask("worker1_web", "203.0.113.9", 8080)).toBe(`worker1 proxy local=203.0.113.9 remote=${pods.web}`);
 });
 
-test("what the node itself sends to one of its pods goes straight to the pod", async () => {
-  expect(await ask("worker1", pods.web, 8080)).toBe(`pod web local=${pods.web} remote=172.20.0.11`);
+test("what runs on a node is handed to its proxy as if it came from elsewhere, but for what dials from the pods' gateway", async () => {
+  expect(await ask("worker1", pods.web, 8080)).toBe(`worker1 proxy local=${pods.web} remote=172.20.0.11`);
+  expect(await ask("worker1", pods.web, 8080, "10.244.1.1")).toBe(`pod web local=${pods.web} remote=10.244.1.1`);
+  // A pod cannot pretend to.
+  expect(await ask("worker1_store", pods.web, 8080, "10.244.1.1")).not.toContain("pod web");
 });
 
 test("the node's connection to a service IP comes back to its own proxy", async () => {

@@ -97,6 +97,9 @@ export function nodeBatch(node: Machine, nodes: readonly Machine[]): string {
     `route add local ${podCidr} dev lo src ${node.ip} table ${tunnelTable}`,
     // A gateway on this node reaches the tunnel of a pod on this node, which is the proxy's and not the pod's.
     `rule add pref 40 iif lo ipproto tcp dport ${tunnelPort} lookup ${tunnelTable}`,
+    // So does whatever else runs on this node: only its agents, who dial from the pods' gateway address, reach a pod directly.
+    // By the port range of outgoing connections, as answers to pods must find their way.
+    `rule add pref 45 iif lo from ${node.ip} ipproto tcp sport ${ephemeralPorts.first}-${ephemeralPorts.last} lookup ${tunnelTable}`,
     `rule add pref 50 iif lo lookup ${podRoutesTable}`,
     `rule add pref 60 from ${podCidr} lookup local`,
     `rule add pref 100 lookup ${ownTable}`,
@@ -113,7 +116,9 @@ function clientBatch(client: Machine): string {
   return `link set lo up\naddr add ${client.ip}/24 dev eth0\nlink set eth0 up\nroute add default via ${bridgeIp}\n`;
 }
 
-/** Ephemeral ports keep clear of the mesh's own ports (15000–15100): a reply to port 15008 would be taken for the tunnel. */
+/** As Linux by itself, but for the last one, which rules cannot name; clear of the mesh (15000–15100): a reply to 15008 would be taken for the tunnel. */
+const ephemeralPorts = { first: 32_768, last: 65_534 } as const;
+
 const machineSysctls = `cd /proc/sys/net
 echo 1 > ipv6/conf/eth0/disable_ipv6
 echo 1 > ipv6/conf/default/disable_ipv6
@@ -124,8 +129,7 @@ echo 0 > ipv4/conf/eth0/rp_filter
 echo 1 > ipv4/ip_forward
 echo 0 > ipv4/conf/all/send_redirects
 echo 0 > ipv4/ip_unprivileged_port_start
-echo "16384 65535" > ipv4/ip_local_port_range
-echo "30000-32767" > ipv4/ip_local_reserved_ports
+echo "${ephemeralPorts.first} ${ephemeralPorts.last}" > ipv4/ip_local_port_range
 echo 16384 > ipv4/tcp_max_syn_backlog
 echo 1 > ipv4/tcp_tw_reuse
 echo 16384 > core/somaxconn`;

@@ -1,6 +1,7 @@
 // Prepares one run of a container: image, ports, specification, runner; and says what a failure to start means for its state.
 
 import type { Pod } from "../api/types.ts";
+import { podGatewayOfNode } from "../host/addresses.ts";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import type { ConfigLease } from "./config-objects.ts";
 import { ContainerRunner, prepareLog, type RunnerReports } from "./container-runner.ts";
@@ -60,6 +61,9 @@ export async function prepareRun(input: RunInput, reports: RunnerReports): Promi
     containerId: containerIdOf(pod, name, attempt),
     target: {
       host: setup.ip,
+      // A pod with a network of its own is behind its node's proxy, which the kubelet's probes do not go through.
+      ...(options.runtime.mode === "namespaces" &&
+        setup.ip !== options.nodeIp && { from: podGatewayOfNode(options.nodeIp) }),
       portOf: (port) => resolvePort(pod, port, setup.ports),
       exec: (argv, timeoutMs) => setup.sandbox.exec(spec.id, argvOf(argv), timeoutMs),
       clock: options.clock,

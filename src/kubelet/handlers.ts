@@ -13,6 +13,8 @@ export type HookSpec = NonNullable<NonNullable<Container["lifecycle"]>["preStop"
 export interface HandlerTarget {
   /** The pod's address. */
   host: string;
+  /** What to dial it from, so that its proxy does not come between. */
+  from?: string | undefined;
   /** A container port by number or name → the port that is really open (another in ports mode). Throws when the name is unknown. */
   portOf(port: number | string): number;
   exec(argv: readonly string[], timeoutMs: number): Promise<{ code: number; output: string; timedOut: boolean }>;
@@ -38,7 +40,7 @@ export async function runProbe(probe: ProbeSpec, target: HandlerTarget, timeoutM
     }
     if (probe.tcpSocket) {
       const { host, port } = probe.tcpSocket;
-      await tcpConnect(host || target.host, target.portOf(port), timeoutMs, target.clock);
+      await tcpConnect({ ...hostOf(host, target), port: target.portOf(port) }, timeoutMs, target.clock);
       return { ok: true, message: "" };
     }
     if (probe.grpc) return { ok: false, message: "meshbed has no grpc probes: use httpGet, tcpSocket or exec" };
@@ -77,12 +79,15 @@ async function runCommand(argv: readonly string[], target: HandlerTarget, timeou
   return { ok: code === 0, message: code === 0 ? "" : output.trim().slice(0, outputCharsMax) || `exit status ${code}` };
 }
 
+const hostOf = (named: string | undefined, { host, from }: HandlerTarget) =>
+  named && named !== host ? { host: named } : { host, from };
+
 function runHttpGet(action: NonNullable<ProbeSpec["httpGet"]>, target: HandlerTarget, timeoutMs: number) {
   const path = action.path ?? "/";
   return httpGet(
     {
       scheme: action.scheme === "HTTPS" ? "https" : "http",
-      host: action.host || target.host,
+      ...hostOf(action.host, target),
       port: target.portOf(action.port),
       path: path.startsWith("/") ? path : `/${path}`,
       headers: (action.httpHeaders ?? []).map(({ name, value }) => ({ name, value: value ?? "" })),

@@ -26,9 +26,9 @@ test("an HTTP probe tells statuses, refusal and silence apart, in the words of K
   expect(await get("/503")).toBe(503);
   expect(await get("/agent")).toBe(204);
   await expect(get("/slow", server.port!, 50)).rejects.toThrow("context deadline exceeded");
-  await tcpConnect("127.0.0.1", server.port!, 500, clock);
+  await tcpConnect({ host: "127.0.0.1", port: server.port! }, 500, clock);
   const { port } = server;
   await server.stop(true);
   await expect(get("/200", port!)).rejects.toThrow("connection refused");
-  await expect(tcpConnect("127.0.0.1", port!, 500, clock)).rejects.toThrow("connection refused");
+  await expect(tcpConnect({ host: "127.0.0.1", port: port! }, 500, clock)).rejects.toThrow("connection refused");
 });

@@ -8,6 +8,8 @@ export interface HttpGet {
   port: number;
   path: string;
   headers: readonly { name: string; value: string }[];
+  /** Address of ours to dial from; undefined: whichever the system takes. */
+  from?: string | undefined;
 }
 
 /** Answers longer than this are not read to the end (kubelet: 10 KiB of body). */
@@ -15,7 +17,7 @@ const answerBytesMax = 64 * 1024;
 
 /** The status code. Rejects with the message Go's client would give. Certificates are not checked, as the kubelet does not. */
 export function httpGet(request: HttpGet, timeoutMs: number, clock: Clock): Promise<number> {
-  const { scheme, host, port, path } = request;
+  const { scheme, host, port, path, from } = request;
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const url = `${scheme}://${host}:${port}${path}`;
   let head = "";
@@ -43,6 +45,7 @@ export function httpGet(request: HttpGet, timeoutMs: number, clock: Clock): Prom
   Bun.connect({
     hostname: host,
     port,
+    ...(from !== undefined && { localAddress: from }),
     ...(scheme === "https" ? { tls: { rejectUnauthorized: false } } : {}),
     socket: {
       open: (opened) => {
@@ -83,7 +86,11 @@ function dialError(host: string, port: number, error: unknown): string {
 }
 
 /** Resolves when a TCP connection could be opened. */
-export function tcpConnect(host: string, port: number, timeoutMs: number, clock: Clock): Promise<void> {
+export function tcpConnect(
+  { host, port, from }: Pick<HttpGet, "host" | "port" | "from">,
+  timeoutMs: number,
+  clock: Clock,
+): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let over = false;
   const finish = (error?: string) => {
@@ -97,6 +104,7 @@ export function tcpConnect(host: string, port: number, timeoutMs: number, clock:
   Bun.connect({
     hostname: host,
     port,
+    ...(from !== undefined && { localAddress: from }),
     socket: {
       open: (socket) => {
         finish();

@@ -78,11 +78,8 @@ export function serviceAssignments(
       // In a panic everybody gets requests: those that end must not.
       const panics = Boolean(applied.outlierDetection?.minHealthPercent);
       const endpoints = all.filter(
-        ({ workload, draining, peers }) =>
-          // Plain text would be refused, and on its own node would not meet who refuses it.
-          (policy !== undefined || peers !== "STRICT") &&
-          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) &&
-          !(panics && draining),
+        ({ workload, draining }) =>
+          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) && !(panics && draining),
       );
       const live = endpoints.some((endpoint) => !endpoint.draining) ? endpoints : [];
       assignments.push(assignment(name, groupByLocality(model, live, applied, place), tunnel));

@@ -13,8 +13,8 @@ import type { Node } from "../api/types.ts";
 import { adsSource, durationOf } from "./envoy.ts";
 import { tcpProxy } from "./filters.ts";
 import { outboundName } from "./translate-clusters.ts";
-import { outboundListener, portListeners } from "./translate-listeners.ts";
-import type { Model, ServiceModel } from "./types.ts";
+import { inboundPorts, outboundListener, portListeners } from "./translate-listeners.ts";
+import type { Model, ServiceModel, Workload } from "./types.ts";
 
 const connectTimeoutMs = 10_000;
 
@@ -22,9 +22,25 @@ const connectTimeoutMs = 10_000;
 export function nodeWorkloads(model: Model, nodeName: string): WorkloadMessage[] {
   return model.workloads
     .filter(({ nodeName: on, pod }) => on === nodeName && pod.spec?.hostNetwork !== true)
-    .map(({ key, ip, injected, nodeId }) =>
-      create(WorkloadSchema, { name: key, address: ip, nodeId: injected ? nodeId : "" }),
-    );
+    .map((workload) => {
+      const { key, ip, injected, nodeId } = workload;
+      return create(WorkloadSchema, {
+        name: key,
+        address: ip,
+        nodeId: injected ? nodeId : "",
+        ports: reachablePorts(model, workload),
+      });
+    });
+}
+
+/** What its containers say they listen on and, as a pod outside the mesh has no inbound chains, what services lead to. */
+function reachablePorts(model: Model, workload: Workload): number[] {
+  const ports = new Set<number>();
+  for (const container of workload.pod.spec?.containers ?? [])
+    for (const { containerPort, protocol } of container.ports ?? [])
+      if (protocol === undefined || protocol === "TCP") ports.add(containerPort);
+  if (!workload.injected) for (const { containerPort } of inboundPorts(model, workload)) ports.add(containerPort);
+  return [...ports].sort((a, b) => a - b);
 }
 
 /** One plain cluster per service port, endpoints picked at random as kube-proxy does. */

@@ -20,7 +20,6 @@ import { gatewayResources } from "./translate-gateways.ts";
 import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
 import { localityOf, localityText } from "./translate-locality.ts";
 import { nodeWorkloads, ownListeners, plainClusters, plainListeners } from "./translate-nodes.ts";
-import { plainEndpoints } from "./translate-plain-endpoints.ts";
 import { credentialSecret, rootsSecret, workloadSecret } from "./translate-secrets.ts";
 import { telemetryOf } from "./translate-telemetry.ts";
 import { singleServiceRoutes } from "./translate-virtual-hosts.ts";
@@ -241,18 +240,18 @@ function secrets(pass: Pass, fixed: Fixed, workload: Workload, credentials: read
 function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snapshot {
   const { memo, model, objects } = pass;
   const plain = memo.get("plain", [objects.services], () => plainResources(pass));
-  const inputs = [objects.pods, objects.namespaces];
+  const inputs = [objects.pods, objects.namespaces, objects.services];
   const workloads = memo.get(`workloads|${name}`, inputs, () =>
     group(pass, typeUrls.workload, nodeWorkloads(model, name)),
   );
   const found = model.nodeByName.get(name);
-  const own = memo.get(`own|${name}|${ip}`, [found, objects.services, ...inputs], () =>
+  const own = memo.get(`own|${name}|${ip}`, [found, ...inputs], () =>
     group(pass, typeUrls.listener, found ? ownListeners(model, found, ip) : []),
   );
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(plain.clusters, fixed.clusters),
-      [typeUrls.endpoint]: plainEndpoints(pass, name),
+      [typeUrls.endpoint]: endpoints(pass, undefined),
       [typeUrls.listener]: joinGroups(plain.listeners, own),
       [typeUrls.workload]: workloads,
     },

@@ -14,7 +14,7 @@ import type { CompiledChain, CompiledListener } from "./compile/listener.ts";
 import { chooseMatch } from "./routing/chain_match.ts";
 import { startChain } from "./start_chain.ts";
 import type { Swept } from "./sweep.ts";
-import { workloadOfBaggage } from "./telemetry/edges.ts";
+import { callerAddress, workloadOfBaggage } from "./telemetry/edges.ts";
 import { holderNames, spiffeIdOf } from "./tls/alt_names.ts";
 import type { ServerTls } from "./tls/compile_server.ts";
 import { judge, type Validation } from "./tls/validation.ts";
@@ -185,6 +185,7 @@ export class Acceptance implements SocketOwner, Swept {
     const info = this.#info;
     const { principal } = info.peer.identity;
     info.peer = { identity: workloadOfBaggage(head.get("baggage") ?? "", principal), authenticated: true };
+    info.remoteAddress = callerAddress(head.get("forwarded") ?? "") ?? info.remoteAddress;
     info.localAddress = host!;
     info.localPort = Number(port);
     this.#socket.write(tunnelEstablished);

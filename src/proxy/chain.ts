@@ -13,6 +13,7 @@ import type { LocalReply } from "./http/local_reply.ts";
 import type { HostRules } from "./http/request.ts";
 import type { InboundRegistry } from "./inbound.ts";
 import type { AccessLog } from "./log/access_log.ts";
+import type { PodSource } from "./pod_source.ts";
 import type { EscapedSlashes } from "./routing/path.ts";
 import type { RouteTable } from "./routing/route.ts";
 import type { Sweeper } from "./sweep.ts";
@@ -35,6 +36,8 @@ export interface Runtime {
   inbound: InboundRegistry;
   /** All addresses of a host name. */
   resolve: Resolve;
+  /** What to dial a pod of this node from so that its proxy, which is this one, does not come between. `entered`: it has already. */
+  podSource(host: string, entered: boolean): PodSource | undefined;
   /** An address of ours: passing a connection through to it would come straight back. */
   isVirtual: (connection: ConnectionInfo) => boolean;
   /** True once the process is told to stop: answers ask their clients to close. */

@@ -7,11 +7,13 @@ import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity }
 import type { Cluster } from "./clusters/config.ts";
 import { Dial, type DialListener } from "./dial.ts";
 import { countConnection, UpstreamConnection, uncountConnection } from "./http/upstream.ts";
-import { baggageOf } from "./telemetry/edges.ts";
+import { callerFields } from "./telemetry/edges.ts";
 
 export interface ConnectorUser {
   /** Named to a tunnel's other side. */
   readonly caller: WorkloadIdentity;
+  /** The endpoint's own inbound chain was gone through. */
+  readonly entered: boolean;
   /** Whose circuit breakers apply. */
   readonly priority: RoutePriority;
   /** May come from inside `connect`. */
@@ -61,8 +63,9 @@ export class Connector implements DialListener {
     }
     const { transport } = endpoint;
     countConnection(endpoint, slot);
-    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#user.caller);
-    this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
+    const { caller, entered } = this.#user;
+    const fields = transport.connectTarget === undefined ? "" : callerFields(caller);
+    this.#dial = new Dial(transport, cluster.connectTimeoutMs, fields, this.#runtime, this, entered);
   }
 
   #wait(usage: Usage): void {

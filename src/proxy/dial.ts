@@ -1,9 +1,11 @@
 // Opens a connection to an endpoint: TCP, then TLS with the peer's identity checked, then the CONNECT handshake, as its transport says.
 
-import type { Cancel, Clock } from "../kernel/clock.ts";
+import type { Cancel } from "../kernel/clock.ts";
 import { type OwnedSocket, ownedHandlers, type SocketOwner } from "../wire/socket.ts";
 import { connectRequest, TunnelAnswerReader } from "../wire/tunnel.ts";
+import type { Runtime } from "./chain.ts";
 import type { Transport } from "./clusters/cluster.ts";
+import { isPortTaken, type PodSource, sourcePortTriesMax } from "./pod_source.ts";
 
 export interface DialListener {
   /** The socket is the listener's now: it must set `socket.data`. `rest` was read past the tunnel's answer. */
@@ -15,25 +17,45 @@ export interface DialListener {
 export class Dial implements SocketOwner {
   readonly #transport: Transport;
   readonly #listener: DialListener;
-  readonly #baggage: string;
+  readonly #caller: string;
+  readonly #source: PodSource | undefined;
+  #sourceTries = 0;
   readonly #cancelTimer: Cancel;
   #state: "connecting" | "securing" | "tunnelling" | "done" = "connecting";
   #socket: OwnedSocket | undefined;
   #answer: TunnelAnswerReader | undefined;
 
-  constructor(transport: Transport, timeoutMs: number, baggage: string, clock: Clock, listener: DialListener) {
+  /** `caller`: complete header lines for the tunnel's other side. `entered`: the inbound chain of the pod that is dialled was gone through. */
+  constructor(
+    transport: Transport,
+    timeoutMs: number,
+    caller: string,
+    runtime: Pick<Runtime, "clock" | "podSource">,
+    listener: DialListener,
+    entered = false,
+  ) {
     this.#transport = transport;
     this.#listener = listener;
-    this.#baggage = baggage;
-    this.#cancelTimer = clock.after(timeoutMs, () => this.#fail("connection timeout"));
+    this.#caller = caller;
+    this.#source = runtime.podSource(transport.host, entered);
+    this.#cancelTimer = runtime.clock.after(timeoutMs, () => this.#fail("connection timeout"));
     this.#start();
   }
 
   #start(): void {
-    const { host, port, tls } = this.#transport;
-    const options = { hostname: host, port, socket: ownedHandlers, data: this as SocketOwner, allowHalfOpen: true };
+    const { host: hostname, port, tls } = this.#transport;
+    const source = this.#source;
+    const options = {
+      hostname,
+      port,
+      socket: ownedHandlers,
+      data: this as SocketOwner,
+      allowHalfOpen: true,
+      // Both are missing from Bun's type declarations.
+      ...(source && { localAddress: source.address, localPort: source.nextPort() }),
+    };
     if (!tls) {
-      Bun.connect(options).catch((error: Error) => this.#fail(error.message));
+      Bun.connect(options).catch(this.#onRejected);
       return;
     }
     const secureContext = tls.context();
@@ -44,8 +66,12 @@ export class Dial implements SocketOwner {
     }
     // The chain is verified by the TLS library; names are checked below, as a SPIFFE certificate has none it would accept.
     const settings = { secureContext, serverName: tls.serverName, rejectUnauthorized: false };
-    Bun.connect({ ...options, tls: settings as Bun.TLSOptions }).catch((error: Error) => this.#fail(error.message));
+    Bun.connect({ ...options, tls: settings as Bun.TLSOptions }).catch(this.#onRejected);
   }
+  /** It was told of by `onConnectError` before. */
+  readonly #onRejected = (error: Error): void => {
+    if (!isPortTaken(error as { code?: string }) || this.#source === undefined) this.#fail(error.message);
+  };
 
   /** Gives up; the listener is not called. */
   abort(): void {
@@ -85,7 +111,7 @@ export class Dial implements SocketOwner {
     this.#state = "tunnelling";
     this.#answer = new TunnelAnswerReader();
     // A fresh connection's send buffer takes a few hundred bytes; if it does not, something is wrong with the peer.
-    const request = connectRequest(target, this.#baggage);
+    const request = connectRequest(target, this.#caller);
     if (this.#socket!.write(request) < request.length) this.#fail("the tunnel request could not be sent");
   }
 
@@ -107,7 +133,10 @@ export class Dial implements SocketOwner {
     this.#fail(error?.message ?? "connection closed");
   }
   onConnectError(error: Error): void {
-    this.#fail(error.message);
+    const isTaken = this.#source !== undefined && isPortTaken(error as { code?: string });
+    if (isTaken && this.#state === "connecting" && ++this.#sourceTries < sourcePortTriesMax) this.#start();
+    // The kernel may say so at once: not before the constructor returns.
+    else queueMicrotask(() => this.#fail(error.message));
   }
 
   #succeed(rest: Buffer | undefined): void {

@@ -19,10 +19,15 @@ function node(name: string, outbound: string[], inboundPorts: number[] = [], isR
 
 const own = node("own", ["10.96.0.9:80", "192.168.0.1:30080"]);
 const workloads: Record<string, LocalWorkload> = {
-  "10.244.1.2": { name: "v/client", address: "10.244.1.2", sidecar: node("client", ["10.96.0.9:80"], [8080]) },
-  "10.244.1.3": { name: "v/server", address: "10.244.1.3", sidecar: node("server", [], [8080, 15008]) },
-  "10.244.1.4": { name: "v/plain", address: "10.244.1.4", sidecar: undefined },
-  "10.244.1.5": { name: "v/new", address: "10.244.1.5", sidecar: node("new", [], [8080], false) },
+  "10.244.1.2": {
+    name: "v/client",
+    address: "10.244.1.2",
+    ports: [],
+    sidecar: node("client", ["10.96.0.9:80"], [8080]),
+  },
+  "10.244.1.3": { name: "v/server", address: "10.244.1.3", ports: [], sidecar: node("server", [], [8080, 15008]) },
+  "10.244.1.4": { name: "v/plain", address: "10.244.1.4", ports: [], sidecar: undefined },
+  "10.244.1.5": { name: "v/new", address: "10.244.1.5", ports: [], sidecar: node("new", [], [8080], false) },
 };
 const table: DispatchTable = { nodeIp: "192.168.0.1", own, workload: (address) => workloads[address] };
 

@@ -7,6 +7,8 @@ import type { XdsNode } from "./xds_node.ts";
 export interface LocalWorkload {
   name: string;
   address: string;
+  /** Listened for beside those that the sidecar has chains for. */
+  ports: readonly number[];
   /** Undefined: not in the mesh. */
   sidecar: XdsNode | undefined;
 }

@@ -26,8 +26,18 @@ export class InboundRegistry {
   get(address: string): InboundTarget | undefined {
     return this.#targets.get(address);
   }
+  /**
+   * What is at the other end of a tunnel to `endpoint`, where that is in this process: no tunnel is needed if both ends have the
+   * certificates they would show each other. Whatever is reached in plain text comes in at the neighbour's listener like anybody's.
+   */
+  tunnelEnd(endpoint: Endpoint, caller: ChainOwner): InboundTarget | undefined {
+    if (endpoint.transport.connectTarget === undefined || caller.identity.principal === "unknown") return undefined;
+    const target = this.#of(endpoint);
+    return target?.owner.identity.principal === "unknown" ? undefined : target;
+  }
+
   /** As `get`, remembered on the endpoint until the registry changes. */
-  of(endpoint: Endpoint): InboundTarget | undefined {
+  #of(endpoint: Endpoint): InboundTarget | undefined {
     if (endpoint.localVersion !== this.#version) {
       endpoint.localVersion = this.#version;
       endpoint.local = this.#targets.get(endpoint.address);

@@ -170,6 +170,12 @@ export class NodeProxy implements Swept {
     return [...this.#byName.values()].flatMap(({ name, sidecar }) => (sidecar ? { name, node: sidecar } : []));
   }
 
+  /** A pod of this node that may be dialled past this proxy: it is not in the mesh, or its inbound chain was gone through. */
+  isDirect(host: string, entered: boolean): boolean {
+    const local = this.#byAddress.get(host);
+    return local !== undefined && (entered || local.sidecar === undefined);
+  }
+
   /** An address that passing through to would only bring back here: neither caller nor destination is a pod of this node. */
   isVirtual({ remoteAddress, localAddress }: ConnectionInfo): boolean {
     return !this.#byAddress.has(remoteAddress) && !this.#byAddress.has(localAddress);
@@ -179,16 +185,19 @@ export class NodeProxy implements Swept {
     this.#known = true;
     for (const [name, local] of this.#byName) {
       const workload = next.get(name);
-      if (workload && (local.sidecar?.nodeId ?? "") === workload.nodeId && local.address === workload.address) continue;
+      if (workload && (local.sidecar?.nodeId ?? "") === workload.nodeId && local.address === workload.address) {
+        local.ports = workload.ports;
+        continue;
+      }
       this.#byName.delete(name);
       if (this.#byAddress.get(local.address) === local) this.#byAddress.delete(local.address);
       if (local.sidecar) this.#passthrough.delete(local.sidecar);
       local.sidecar?.close();
     }
-    for (const { name, address, nodeId } of next.values()) {
+    for (const { name, address, nodeId, ports } of next.values()) {
       if (this.#byName.has(name)) continue;
       const sidecar = nodeId === "" ? undefined : new XdsNode(this.#xds.open(nodeId), nodeId, true, this.#deps);
-      const local = { name, address, sidecar };
+      const local = { name, address, ports, sidecar };
       this.#byName.set(name, local);
       if (address !== "") this.#byAddress.set(address, local);
     }
@@ -223,6 +232,7 @@ export class NodeProxy implements Swept {
         else for (const { destinationPort } of listener.chains) if (destinationPort) wildcard(destinationPort);
       }
     }
+    if (this.#intercepts) for (const { ports } of this.#byName.values()) for (const port of ports) wildcard(port);
     this.#sockets.sync(wanted);
   }
 

@@ -12,6 +12,7 @@ import { Drain } from "./drain.ts";
 import { InboundRegistry } from "./inbound.ts";
 import { LogFiles, type LogSinks } from "./log/sinks.ts";
 import { boundSockets, NodeProxy } from "./node_proxy.ts";
+import { PodSource } from "./pod_source.ts";
 import { Sockets, type WantedSocket } from "./sockets.ts";
 import { Sweeper } from "./sweep.ts";
 import { SeriesRegistry } from "./telemetry/series.ts";
@@ -26,6 +27,7 @@ const certificatesMaxMs = 5_000;
 interface Role {
   isReady(): boolean;
   nodes(): { name: string; node: XdsNode }[];
+  podSource: Runtime["podSource"];
   isVirtual(connection: ConnectionInfo): boolean;
   close(): void;
 }
@@ -48,6 +50,7 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     sweeper,
     inbound: new InboundRegistry(),
     resolve: options.resolve ?? systemResolve,
+    podSource: (host, entered) => role.podSource(host, entered),
     isVirtual: (connection) => role.isVirtual(connection),
     draining: false,
     closes: "nothing",
@@ -124,11 +127,14 @@ function adminView(
 
 type Deps = { runtime: Runtime; sinks: LogSinks };
 
-function nodeRole({ nodeId, bindMode, xds }: ProxyOptions, sockets: Sockets, deps: Deps): Role {
+function nodeRole({ nodeId, bindMode, xds, random }: ProxyOptions, sockets: Sockets, deps: Deps): Role {
   const proxy = new NodeProxy({ nodeId, ...bindMode, xds, sockets }, deps);
+  const { podGateway } = bindMode;
+  const source = podGateway === undefined ? undefined : new PodSource(podGateway, random.next());
   return {
     isReady: () => proxy.isReady,
     nodes: () => [{ name: nodeId, node: proxy.own }, ...proxy.sidecars()],
+    podSource: (host, entered) => (proxy.isDirect(host, entered) ? source : undefined),
     isVirtual: (connection) => bindMode.mode === "ports" || proxy.isVirtual(connection),
     close: () => proxy.close(),
   };
@@ -146,6 +152,7 @@ function routerRole({ nodeId, xds }: ProxyOptions, sockets: Sockets, deps: Deps)
   return {
     isReady: () => node.isReady,
     nodes: () => [{ name: nodeId, node }],
+    podSource: () => undefined,
     // A gateway has no original destination to pass through to.
     isVirtual: () => true,
     close: () => node.close(),

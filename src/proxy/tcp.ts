@@ -11,7 +11,7 @@ import { countConnection, uncountConnection } from "./http/upstream.ts";
 import { asSeenBy } from "./inbound.ts";
 import { joinSockets } from "./join.ts";
 import { plainInfo, type StreamInfo } from "./log/stream_info.ts";
-import { baggageOf, inboundEdge, neighbourEdge, outboundEdge } from "./telemetry/edges.ts";
+import { callerFields, inboundEdge, neighbourEdge, outboundEdge } from "./telemetry/edges.ts";
 import type { EdgeStats } from "./telemetry/telemetry.ts";
 
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
@@ -79,7 +79,7 @@ export class TcpSession implements SocketOwner, DialListener {
     this.#edges = [this.#edgeOf(endpoint, slot)];
     let to = endpoint;
     if (!this.#chain.inbound) {
-      const neighbour = this.#runtime.inbound.of(endpoint)?.slot.current;
+      const neighbour = this.#runtime.inbound.tunnelEnd(endpoint, this.#chain.owner)?.slot.current;
       if (neighbour?.kind === "tcp") {
         const own = neighbour.targets[0] && pick(neighbour.targets[0], this.#runtime.random, undefined);
         const seen = asSeenBy(own ?? endpoint, this.#connection, this.#chain.owner);
@@ -94,8 +94,9 @@ export class TcpSession implements SocketOwner, DialListener {
     const { transport } = to;
     // From the attempt on, so that a crowd that arrives at once finds the limit.
     countConnection(endpoint, slot);
-    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#chain.owner.identity);
-    this.#dial = new Dial(transport, cluster.connectTimeoutMs, baggage, this.#runtime.clock, this);
+    const caller = transport.connectTarget === undefined ? "" : callerFields(this.#chain.owner.identity);
+    const entered = this.#chain.inbound || to !== endpoint;
+    this.#dial = new Dial(transport, cluster.connectTimeoutMs, caller, this.#runtime, this, entered);
   }
 
   #hash(): bigint | undefined {

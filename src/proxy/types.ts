@@ -21,8 +21,9 @@ SUBSETS of the mesh are clusters of their own. Endpoints' `filter_metadata["envo
   `metadata_match`, and its `hash_key` by consistent hashing.
 
 TUNNEL: `LbEndpoint.metadata.filter_metadata["meshbed.tunnel"] = {"address": "10.244.1.5:15008", "identity": "spiffe://…"}`.
-The client certificate is the SDS secret `default` and the roots `ROOTCA` of the node id that owns the cluster. A sidecar whose
-endpoint is an inbound endpoint of this very process ignores the tunnel and runs that workload's inbound chain instead.
+The client certificate is the SDS secret `default` and the roots `ROOTCA` of the node id that owns the cluster. A tunnel
+  that ends in this very process is not made: the inbound chain behind it runs. What is reached without a tunnel is connected to, and
+  comes in at its own listener as from another node.
 
 LISTENERS. `bind_to_port: false`: address is matched against the connection's local address on a shared wildcard socket.
 - traffic_direction is INBOUND for `virtualInbound` and `connect_terminate`, OUTBOUND for everything else, gateways included.
@@ -52,7 +53,12 @@ export interface ProxyOptions {
   /** xDS node id: "node~<node IP>~<node>~<domain>" or "router~<pod IP>~<pod>.<ns>~<ns>.svc.<domain>". */
   nodeId: string;
   /** `namespaces`: intercepted connections arrive on wildcard sockets; `ports`: every listener is bound as it says. */
-  bindMode: { nodeIp: string; mode: "namespaces" | "ports" };
+  bindMode: {
+    nodeIp: string;
+    mode: "namespaces" | "ports";
+    /** Of a node in `namespaces` mode: only what is dialled from here reaches a pod of the node, all else comes to this proxy. */
+    podGateway?: string;
+  };
   xds: XdsConnection;
   /** Port 0 takes any free port; `RunningProxy.adminPort` says which. */
   admin: AdminSettings | undefined;

@@ -19,7 +19,13 @@ import {
 } from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
 import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
-import { ClusterSlot, type Endpoint, parseWorkload, unknownWorkload } from "./clusters/cluster.ts";
+import {
+  ClusterSlot,
+  type Endpoint,
+  parseWorkload,
+  unknownWorkload,
+  type WorkloadIdentity,
+} from "./clusters/cluster.ts";
 import type { Cluster } from "./clusters/config.ts";
 import { startMonitors } from "./clusters/monitors.ts";
 import { compileAll } from "./compile/change.ts";
@@ -383,8 +389,10 @@ export class XdsNode {
   /** Who this node is: what its listeners say, and what its certificate proves. */
   #identify(): void {
     const principal = this.secrets.spiffeId(tunnelSecrets.certificate) ?? "unknown";
-    const identity =
+    const identity: WorkloadIdentity =
       this.#workload === undefined ? { ...unknownWorkload, principal } : parseWorkload(this.#workload, principal);
+    const [role, address] = this.nodeId.split("~");
+    if (role === "sidecar" && address) identity.address = address;
     if (JSON.stringify(identity) === JSON.stringify(this.owner.identity)) return;
     this.owner.identity = identity;
     this.owner.stats = undefined;

@@ -6,10 +6,9 @@ import { Head, scanResponseHead } from "./http1_head.ts";
 /** An answer to CONNECT longer than this is refused. */
 const answerBytesMax = 8 * 1024;
 
-/** `target` is "ip:port"; `baggage` tells the other side who calls (W3C Baggage, keys as Istio's ambient mode uses them). */
-export function connectRequest(target: string, baggage: string): Buffer {
-  const extra = baggage === "" ? "" : `baggage: ${baggage}\r\n`;
-  return Buffer.from(`CONNECT ${target} HTTP/1.1\r\nhost: ${target}\r\n${extra}\r\n`, "latin1");
+/** `target` is "ip:port"; `caller`: complete header lines that tell the other side who calls. */
+export function connectRequest(target: string, caller: string): Buffer {
+  return Buffer.from(`CONNECT ${target} HTTP/1.1\r\nhost: ${target}\r\n${caller}\r\n`, "latin1");
 }
 
 export const tunnelEstablished: Buffer = Buffer.from("HTTP/1.1 200 OK\r\n\r\n");

@@ -144,6 +144,7 @@ function scratchNode(): XdsNode {
     sweeper: new Sweeper(clock),
     inbound: new InboundRegistry(),
     resolve: () => Promise.reject(new Error("a check resolves no names")),
+    podSource: () => undefined,
     isVirtual: () => true,
     draining: false,
     closes: "nothing" as const,

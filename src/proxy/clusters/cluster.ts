@@ -17,6 +17,8 @@ export interface WorkloadIdentity {
   cluster: string;
   /** SPIFFE id, or "unknown". */
   principal: string;
+  /** Of its pod, where connections of its own are not made from there. */
+  address?: string;
 }
 
 export const unknownWorkload: WorkloadIdentity = {

@@ -20,7 +20,7 @@ import {
 /** Of an answer to a TCP check. */
 const receivedBytesMax = 64 * 1024;
 
-type CheckerRuntime = Pick<Runtime, "clock" | "random" | "log">;
+type CheckerRuntime = Pick<Runtime, "clock" | "random" | "log" | "podSource">;
 
 export class HealthChecker {
   readonly #slot: ClusterSlot;
@@ -156,7 +156,7 @@ class Probe implements DialListener, SocketOwner {
     this.#check = check;
     this.#onDone = onDone;
     this.#cancelTimer = runtime.clock.after(check.timeoutMs, () => this.#finish("fail"));
-    this.#dial = new Dial(checkTransport(endpoint, check), check.timeoutMs, "", runtime.clock, this);
+    this.#dial = new Dial(checkTransport(endpoint, check), check.timeoutMs, "", runtime, this);
   }
 
   abort(): void {

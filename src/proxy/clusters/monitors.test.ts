@@ -18,6 +18,7 @@ const runtimeOf = (clock: MonitorRuntime["clock"]): MonitorRuntime => ({
   random: seededRandom(1),
   log: silentLog,
   resolve,
+  podSource: () => undefined,
 });
 const outlier = { ...outlierDefaults, ejectionPercentMax: 100, consecutive5xx: 1 };
 const watch = (slot: ClusterSlot, settings: Partial<Cluster>, runtime: MonitorRuntime, onWarm = () => {}): void => {

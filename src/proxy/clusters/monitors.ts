@@ -7,7 +7,7 @@ import type { ClusterSlot, Endpoint } from "./cluster.ts";
 import { watchDns } from "./dns.ts";
 import { HealthChecker } from "./health_checker.ts";
 
-export type MonitorRuntime = Pick<Runtime, "clock" | "random" | "log" | "resolve">;
+export type MonitorRuntime = Pick<Runtime, "clock" | "random" | "log" | "resolve" | "podSource">;
 
 /**
  * Watches the slot's current cluster; called again when that changes. `names`: the host names of a DNS cluster.

@@ -44,6 +44,7 @@ class Try implements UpstreamUser, ConnectorUser {
   readonly keepsTrailers = false;
   readonly wantsPayload = true;
   readonly priority = "default";
+  readonly entered = false;
   readonly caller: WorkloadIdentity;
   readonly #slot: ClusterSlot;
   readonly #request: OwnRequest;

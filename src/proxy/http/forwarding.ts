@@ -175,7 +175,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#counted = true;
     if (this.#action!.autoHostRewrite) owner.request.rewriteAuthority(endpoint.placement.hostname || endpoint.address);
     if (owner.entersNeighbours) {
-      const chain = this.#runtime.inbound.of(endpoint)?.slot.current;
+      const chain = this.#runtime.inbound.tunnelEnd(endpoint, owner.chain.owner)?.slot.current;
       if (chain?.kind === "http") {
         this.#enterNeighbour(chain);
         return;
@@ -215,6 +215,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const slot = this.toSlot!;
     const cluster = slot.current ?? this.#cluster!;
     this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax || this.#endsConnect);
+  }
+  get entered(): boolean {
+    return this.#owner.chain.inbound || this.neighbour !== undefined;
   }
   get caller(): WorkloadIdentity {
     return this.#owner.chain.owner.identity;

@@ -1,5 +1,6 @@
 // Which statistics a request counts in: from whom, to whom. Also the baggage that tells the tunnel's other side who we are.
 
+import { isIPv4 } from "node:net";
 import type { Chain, ChainOwner, ConnectionInfo } from "../chain.ts";
 import {
   type ClusterSlot,
@@ -106,7 +107,7 @@ function serviceOfChain(chain: Chain): ServiceIdentity {
   return slot?.current?.service ?? unknownService;
 }
 
-const baggageKeys: readonly (readonly [string, keyof WorkloadIdentity])[] = [
+const baggageKeys: readonly (readonly [string, Exclude<keyof WorkloadIdentity, "address">])[] = [
   ["k8s.deployment.name", "workload"],
   ["k8s.namespace.name", "namespace"],
   ["service.name", "canonicalService"],
@@ -114,10 +115,18 @@ const baggageKeys: readonly (readonly [string, keyof WorkloadIdentity])[] = [
   ["k8s.cluster.name", "cluster"],
 ];
 
-/** W3C Baggage with the keys of Istio's ambient tunnel. */
-export function baggageOf(identity: WorkloadIdentity): string {
-  return baggageKeys.map(([key, field]) => `${key}=${encodeURIComponent(identity[field])}`).join(",");
+/** What a tunnel's other side is told of the caller, as Istio's ambient tunnel does: W3C Baggage, and its own address (RFC 7239). */
+export function callerFields(identity: WorkloadIdentity): string {
+  const baggage = baggageKeys.map(([key, field]) => `${key}=${encodeURIComponent(identity[field])}`).join(",");
+  const forwarded = identity.address === undefined ? "" : `forwarded: for=${identity.address}\r\n`;
+  return `baggage: ${baggage}\r\n${forwarded}`;
 }
+
+/** The address in a field that `callerFields` has written; undefined for any other. */
+export const callerAddress = (forwarded: string): string | undefined => {
+  const [, address] = /^for=([\d.]+)$/.exec(forwarded) ?? [];
+  return address !== undefined && isIPv4(address) ? address : undefined;
+};
 
 /** The caller as its authenticated proxy describes it; the principal comes from its certificate. */
 export function workloadOfBaggage(baggage: string, principal: string): WorkloadIdentity {

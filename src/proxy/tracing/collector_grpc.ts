@@ -8,7 +8,7 @@ import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
 import type { ClusterSlot, WorkloadIdentity } from "../clusters/cluster.ts";
 import { Dial } from "../dial.ts";
-import { baggageOf } from "../telemetry/edges.ts";
+import { callerFields } from "../telemetry/edges.ts";
 
 export interface GrpcMethod {
   slot: ClusterSlot;
@@ -84,15 +84,15 @@ export class GrpcCollector {
 
   #open(): Promise<ClientHttp2Session> {
     const { slot, authority } = this.#method;
-    const { random, clock } = this.#runtime;
+    const { random } = this.#runtime;
     const cluster = slot.current;
     const endpoint = cluster && pick(slot, random, undefined);
     if (!cluster || !endpoint)
       return Promise.reject(this.#failure(cluster ? "it has no healthy endpoint" : "there is no such cluster"));
     const { transport } = endpoint;
-    const baggage = transport.connectTarget === undefined ? "" : baggageOf(this.#caller());
+    const caller = transport.connectTarget === undefined ? "" : callerFields(this.#caller());
     return new Promise((resolve, reject) => {
-      new Dial(transport, cluster.connectTimeoutMs, baggage, clock, {
+      new Dial(transport, cluster.connectTimeoutMs, caller, this.#runtime, {
         onDialFailed: (reason) => reject(this.#failure(reason)),
         onDialed: (socket, rest) => {
           const stream = new SocketStream(socket, rest);

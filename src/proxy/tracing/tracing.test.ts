@@ -11,19 +11,23 @@ import {
   ZipkinConfigSchema,
 } from "#gen/xds/envoy/config/trace/v3/zipkin_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
-import { VirtualClock } from "../../kernel/clock.ts";
+import { createAuthority } from "../../identity/authority.ts";
+import { realClock, VirtualClock } from "../../kernel/clock.ts";
 import { Metrics } from "../../kernel/metrics.ts";
 import {
+  assignment,
   cluster,
   type FixtureProxy,
   freePort,
   httpChain,
+  keyPair,
   listener,
   pack,
   prefix,
   routes,
   startFixture,
   toCluster,
+  trusted,
   until,
   workload,
 } from "../fixture.ts";
@@ -323,6 +327,16 @@ test("two workloads in one proxy make a parent and its child as well", async () 
     string,
     string,
   ];
+  const authority = await createAuthority({ commonName: "mesh", clock: realClock });
+  const identity = (name: string): string => `spiffe://cluster.local/ns/shop/sa/${name}`;
+  const secretsOf = async (name: string) => [
+    keyPair(
+      "default",
+      await authority.issue({ uris: [identity(name)], lifetimeMs: 60_000, usages: ["server", "client"] }),
+    ),
+    trusted("ROOTCA", authority.certPem),
+  ];
+  const tunnel = { address: "127.0.0.2:1", identity: identity("app") };
   const tracing = { provider: overHttp };
   const path = join(folder, "log");
   const logs = ["client", "server"].map((side) => ({
@@ -351,7 +365,8 @@ test("two workloads in one proxy make a parent and its child as well", async () 
               workload: "web;shop;web;v1;Kubernetes",
             }),
           ],
-          clusters: [cluster("next", [address]), ...collectors],
+          clusters: [cluster("next", [], { loadAssignment: assignment("next", [address], { tunnel }) }), ...collectors],
+          secrets: await secretsOf("web"),
           routes: [routes("main", [{ match: prefix("/"), action: toCluster("next") }])],
         },
         [app]: {
@@ -371,6 +386,7 @@ test("two workloads in one proxy make a parent and its child as well", async () 
           ],
           clusters: [cluster("inbound", [address]), ...collectors],
           routes: [routes("in", [{ match: prefix("/"), action: toCluster("inbound") }])],
+          secrets: await secretsOf("app"),
         },
       },
     ),
