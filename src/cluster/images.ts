@@ -11,6 +11,7 @@ export function imageCatalogue(config: ClusterConfig): ImageCatalogue {
   const builtIn: ImageCatalogue = {
     "meshbed/video-web": app("apps/video/web/main.ts"),
     "meshbed/video-cache": app("apps/video/cache/main.ts"),
+    "meshbed/echo": app("examples/istio/echo.ts"),
     ...bookinfoImages(app("examples/bookinfo/app/main.ts")),
     // Istio's name for "the injector fills this in": here, a gateway.
     auto: {

@@ -139,6 +139,7 @@ function routeConfiguration(
         listenerPort: server.server.port.number,
         clientLabels: workload.labels,
         clientNamespace: workload.namespace,
+        tls: server.kind === "https",
       });
       for (const host of bound) {
         const entry = hostOf(host);

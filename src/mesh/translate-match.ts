@@ -23,22 +23,25 @@ export interface RouteContext {
   listenerPort: number;
   clientLabels: Readonly<Record<string, string>>;
   clientNamespace: string;
+  /** What comes in by TLS. */
+  tls?: boolean;
 }
 
 /** Whether a match can hold at all for this client, gateway and port. */
 export function appliesTo(match: HttpMatch, context: RouteContext): boolean {
   const { gateways, sourceLabels, sourceNamespace, port } = match;
+  if (port && port !== context.listenerPort) return false;
+  // A match that names gateways does not ask for the client (Istio: sourceMatchHTTP).
   if (gateways && gateways.length > 0)
-    if (!gateways.some((name) => context.gateways.has(resolveGateway(name, context.namespace)))) return false;
+    return gateways.some((name) => context.gateways.has(resolveGateway(name, context.namespace)));
   if (!matchesMap(sourceLabels, context.clientLabels)) return false;
-  if (sourceNamespace && sourceNamespace !== context.clientNamespace) return false;
-  return !port || port === context.listenerPort;
+  return !sourceNamespace || sourceNamespace === context.clientNamespace;
 }
 
 /** No conditions left beyond those appliesTo looked at: everything that gets here matches. */
 export function isCatchAll(match: HttpMatch): boolean {
   const { uri, headers, withoutHeaders, queryParams, method, authority, scheme } = match;
-  const anyPath = uri === undefined || (uri as StringMatch).prefix === "/" || (uri as StringMatch).regex === "*";
+  const anyPath = uri === undefined || (uri as StringMatch).prefix === "/" || (uri as StringMatch).regex === ".*";
   const empty = (map: object | undefined) => map === undefined || Object.keys(map).length === 0;
   return (
     anyPath &&

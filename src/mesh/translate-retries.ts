@@ -5,7 +5,7 @@ import { type RetryPolicy, RetryPolicySchema } from "#gen/xds/envoy/config/route
 import { PreviousHostsPredicateSchema } from "#gen/xds/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack } from "./envoy.ts";
-import type { HttpRule } from "./types.ts";
+import type { HttpRule, Model } from "./types.ts";
 
 /** Istio: attempts beyond the first. */
 const defaultAttempts = 2;
@@ -19,27 +19,36 @@ const previousHosts = {
   configType: { case: "typedConfig", value: pack(PreviousHostsPredicateSchema, {}) },
 } as const;
 
-export const defaultRetryPolicy: RetryPolicy = create(RetryPolicySchema, {
-  retryOn: defaultRetryOn,
-  numRetries: defaultAttempts,
-  retryHostPredicate: [previousHosts],
-  hostSelectionRetryMaxAttempts: hostSelectionAttempts,
-});
+type Retries = NonNullable<HttpRule["retries"]>;
 
-/** Undefined: no retries (attempts: 0). */
-export function retryPolicyOf(retries: HttpRule["retries"]): RetryPolicy | undefined {
-  if (retries === undefined) return defaultRetryPolicy;
-  if (retries.attempts === 0) return undefined;
-  const { retryOn, statusCodes } = splitRetryOn(retries.retryOn ?? "");
-  const perTryMs = retries.perTryTimeout === undefined ? undefined : parseDurationMs(retries.perTryTimeout);
-  const backoffMs = retries.backoff === undefined ? undefined : parseDurationMs(retries.backoff);
-  const avoid = retries.retryIgnorePreviousHosts !== false;
+/** Istio's own, where neither rule nor mesh says anything. */
+export const defaultRetryPolicy: RetryPolicy = policyOf(undefined, false);
+
+/** What holds for services without rules. */
+export const defaultRetries = (model: Model): RetryPolicy | undefined => retryPolicyOf(model, undefined, false);
+
+/**
+ * The rule's policy, else the mesh's, else Istio's. Undefined: no retries (no attempts). `hashed`: requests belong to a host by
+ * what they carry, so a retry goes there again unless the policy says otherwise.
+ */
+export function retryPolicyOf(model: Model, rule: Retries | undefined, hashed: boolean): RetryPolicy | undefined {
+  const retries: Retries | undefined = rule ?? model.settings.defaultHttpRetryPolicy;
+  if (retries === undefined && !hashed) return defaultRetryPolicy;
+  return retries !== undefined && !retries.attempts ? undefined : policyOf(retries, hashed);
+}
+
+function policyOf(retries: Retries | undefined, hashed: boolean): RetryPolicy {
+  const { retryOn, statusCodes } = splitRetryOn(retries?.retryOn ?? "");
+  const perTryMs = retries?.perTryTimeout === undefined ? undefined : parseDurationMs(retries.perTryTimeout);
+  const backoffMs = retries?.backoff === undefined ? undefined : parseDurationMs(retries.backoff);
+  const avoid = retries?.retryIgnorePreviousHosts ?? !hashed;
   return create(RetryPolicySchema, {
     retryOn,
     retriableStatusCodes: statusCodes,
-    numRetries: retries.attempts ?? defaultAttempts,
+    numRetries: retries?.attempts ?? defaultAttempts,
+    hostSelectionRetryMaxAttempts: hostSelectionAttempts,
     ...(perTryMs && { perTryTimeout: durationOf(perTryMs) }),
-    ...(avoid && { retryHostPredicate: [previousHosts], hostSelectionRetryMaxAttempts: hostSelectionAttempts }),
+    ...(avoid && { retryHostPredicate: [previousHosts] }),
     ...(backoffMs && { retryBackOff: { baseInterval: durationOf(backoffMs) } }),
   });
 }

@@ -25,7 +25,7 @@ import { hashPolicyOf } from "./translate-balancing.ts";
 import { blackHoleName, outboundName } from "./translate-clusters.ts";
 import { corsOf } from "./translate-cors.ts";
 import { appliesTo, isCatchAll, type RouteContext, routeMatch } from "./translate-match.ts";
-import { defaultRetryPolicy, retryPolicyOf } from "./translate-retries.ts";
+import { defaultRetries, retryPolicyOf } from "./translate-retries.ts";
 import type { HttpDestination, HttpMatch, HttpRule, Model, RuleSet, RuleSource, StringMatch } from "./types.ts";
 
 type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
@@ -58,8 +58,9 @@ export function httpRoutes(
 }
 
 /** The route of a service without a VirtualService. */
-export const defaultRoute = (cluster: string, hashPolicy: HashPolicy | undefined): Route =>
-  create(RouteSchema, {
+export function defaultRoute(model: Model, cluster: string, hashPolicy: HashPolicy | undefined): Route {
+  const retryPolicy = defaultRetries(model);
+  return create(RouteSchema, {
     name: "default",
     match: routeMatch(undefined),
     action: {
@@ -67,11 +68,12 @@ export const defaultRoute = (cluster: string, hashPolicy: HashPolicy | undefined
       value: {
         clusterSpecifier: { case: "cluster", value: cluster },
         timeout: durationOf(0),
-        retryPolicy: defaultRetryPolicy,
+        ...(retryPolicy && { retryPolicy }),
         hashPolicy: hashPolicy ? [hashPolicy] : [],
       },
     },
   });
+}
 
 function routeOf(
   model: Model,
@@ -122,12 +124,13 @@ function forwardOf(model: Model, rule: HttpRule, match: HttpMatch | undefined, c
   // A single destination takes all, whatever its weight; of several, those of weight 0 get nothing.
   const destinations = all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0);
   const timeoutMs = rule.timeout === undefined ? 0 : (parseDurationMs(rule.timeout) ?? 0);
-  const retryPolicy = retryPolicyOf(rule.retries);
+  const hashPolicy = destinations.flatMap(({ destination }) => hashPolicyFor(model, destination, context) ?? []);
+  const retryPolicy = retryPolicyOf(model, rule.retries, all.length === 1 && hashPolicy.length > 0);
   const authority = rule.rewrite?.authority || requestHost(rule.headers);
   const mirrors = mirrorsOf(rule);
   return create(RouteActionSchema, {
     clusterSpecifier: clusterSpecifier(model, destinations, context),
-    hashPolicy: destinations.flatMap(({ destination }) => hashPolicyFor(model, destination, context) ?? []),
+    hashPolicy,
     timeout: durationOf(timeoutMs),
     ...(retryPolicy && { retryPolicy }),
     ...pathRewrite(rule.rewrite, match),
@@ -232,17 +235,21 @@ function pathRewrite(
 type HeaderRules = HttpRule["headers"];
 
 const isHostHeader = (name: string): boolean => /^(host|:authority)$/i.test(name);
+/** What is no field of its own cannot be set, added or removed. */
+const isInternal = (name: string): boolean => name.startsWith(":") || isHostHeader(name);
 
-/** `headers.request.set` of Host is a rewrite of the authority. */
+/** To set Host, or to add it, is a rewrite of the authority. */
 function requestHost(headers: HeaderRules): string | undefined {
-  for (const [name, value] of Object.entries(headers?.request?.set ?? {})) if (isHostHeader(name)) return value;
+  const { set, add } = headers?.request ?? {};
+  for (const fields of [set, add])
+    for (const [name, value] of Object.entries(fields ?? {})) if (isHostHeader(name) && value) return value;
   return undefined;
 }
 
 function headerOperations(headers: HeaderRules) {
   const values = (map: Record<string, string> | undefined, appendAction: Append): HeaderInit[] =>
     Object.entries(map ?? {})
-      .filter(([name]) => !isHostHeader(name))
+      .filter(([name]) => !isInternal(name))
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, value]) => ({ header: { key, value }, appendAction }));
   const request = headers?.request;
@@ -252,12 +259,12 @@ function headerOperations(headers: HeaderRules) {
       ...values(request?.set, Append.OVERWRITE_IF_EXISTS_OR_ADD),
       ...values(request?.add, Append.APPEND_IF_EXISTS_OR_ADD),
     ],
-    requestHeadersToRemove: request?.remove ?? [],
+    requestHeadersToRemove: (request?.remove ?? []).filter((name) => !isInternal(name)),
     responseHeadersToAdd: [
       ...values(response?.set, Append.OVERWRITE_IF_EXISTS_OR_ADD),
       ...values(response?.add, Append.APPEND_IF_EXISTS_OR_ADD),
     ],
-    responseHeadersToRemove: response?.remove ?? [],
+    responseHeadersToRemove: (response?.remove ?? []).filter((name) => !isInternal(name)),
   };
 }
 
@@ -278,7 +285,9 @@ function redirectOf(redirect: NonNullable<HttpRule["redirect"]>, context: RouteC
     derivePort?: string;
     redirectCode?: number;
   };
-  const portRedirect = port ?? (derivePort === "FROM_REQUEST_PORT" ? context.listenerPort : 0);
+  const asked = port ?? (derivePort === "FROM_REQUEST_PORT" ? context.listenerPort : 0);
+  // The scheme's own port is not said (Istio: ApplyRedirect).
+  const portRedirect = asked === ((scheme || (context.tls ? "https" : "http")) === "https" ? 443 : 80) ? 0 : asked;
   return {
     hostRedirect: authority ?? "",
     portRedirect,

@@ -130,7 +130,7 @@ function serviceHost(
     domains: anyDomain ? ["*"] : domainsOf(service, client.namespace, port),
     routes: byRules
       ? ruleRoutes(model, ruleSet, client, port)
-      : [defaultRoute(outboundName(port, "", service.host), hashPolicyOf(loadBalancer))],
+      : [defaultRoute(model, outboundName(port, "", service.host), hashPolicyOf(loadBalancer))],
     includeRequestAttemptCount: true,
   });
 }
