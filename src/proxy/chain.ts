@@ -133,6 +133,10 @@ export interface TcpChain {
 
 export type Chain = HttpChain | TcpChain;
 
+/** Whether a connection may go on under a newer chain than it began with: what has been forbidden since ends. */
+export const allowsOn = ({ networkFilters }: Chain, connection: ConnectionInfo): boolean =>
+  networkFilters.every((filter) => filter.allowsOn === undefined || filter.allowsOn(connection));
+
 /** A connection keeps the slot, not the chain: the next request on it sees the newest configuration. */
 export interface ChainSlot {
   current: Chain | undefined;

@@ -116,4 +116,6 @@ export interface NetworkFilterFactory<Config extends DescMessage = DescMessage> 
 export interface NetworkFilter {
   readonly name: string;
   onConnection(connection: ConnectionInfo): "continue" | "close";
+  /** Asked of a connection that is open when the configuration has changed; absent: it may stay. */
+  allowsOn?(connection: ConnectionInfo): boolean;
 }

@@ -16,8 +16,10 @@ export interface JoinObserver {
   idleMs: number;
   /** Closed after this long whatever happens. */
   durationMaxMs: number;
+  /** Asked now and then; closed when not. */
+  mayGoOn?(): boolean;
   onBytes(fromFirst: boolean, count: number): void;
-  onClosed(how: "ended" | "idle" | "expired"): void;
+  onClosed(how: "ended" | "idle" | "expired" | "forbidden"): void;
 }
 
 export function joinSockets(
@@ -32,7 +34,7 @@ export function joinSockets(
   const startedMs = runtime.clock.monotonicMs();
   let lastActiveMs = startedMs;
   let moved = false;
-  let how: "ended" | "idle" | "expired" = "ended";
+  let how: "ended" | "idle" | "expired" | "forbidden" = "ended";
   const swept: Swept = {
     onTick(nowMs) {
       if (moved) {
@@ -41,6 +43,7 @@ export function joinSockets(
       }
       const idleMs = runtime.draining ? Math.min(observer.idleMs, drainIdleMs) : observer.idleMs;
       if (nowMs - lastActiveMs > idleMs) how = "idle";
+      else if (observer.mayGoOn?.() === false) how = "forbidden";
       else if (nowMs - startedMs > observer.durationMaxMs || runtime.closes === "all") how = "expired";
       else return;
       joined.abort();

@@ -27,7 +27,7 @@ export function startChain(
     onClosed();
   };
   if (chain.kind === "tcp") {
-    new TcpSession(socket, chain, connection, runtime, early, closed);
+    new TcpSession(socket, slot, chain, connection, runtime, early, closed);
     return;
   }
   const http = new HttpServerConnection(socket, slot, chain, connection, runtime, closed);

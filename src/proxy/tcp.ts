@@ -3,7 +3,7 @@
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../wire/socket.ts";
 import { pick, pickWeighted } from "./balancing/balance.ts";
 import { hashOf } from "./balancing/consistent.ts";
-import type { ConnectionInfo, Runtime, TcpChain } from "./chain.ts";
+import { allowsOn, type Chain, type ChainSlot, type ConnectionInfo, type Runtime, type TcpChain } from "./chain.ts";
 import type { ClusterSlot, Endpoint } from "./clusters/cluster.ts";
 import { originalDestination } from "./clusters/original_dst.ts";
 import { Dial, type DialListener } from "./dial.ts";
@@ -17,6 +17,7 @@ import type { EdgeStats } from "./telemetry/telemetry.ts";
 /** A → B: dialling (client paused) → joined → closed; or dialling → closed. */
 export class TcpSession implements SocketOwner, DialListener {
   readonly #socket: OwnedSocket;
+  readonly #place: ChainSlot;
   readonly #chain: TcpChain;
   readonly #connection: ConnectionInfo;
   readonly #runtime: Runtime;
@@ -34,9 +35,12 @@ export class TcpSession implements SocketOwner, DialListener {
   /** Set when the chain has an access log: written when the connection is over. */
   readonly #info: StreamInfo | undefined;
   readonly #startMs: number;
+  /** The newest chain that lets it go on. */
+  #checked: Chain;
 
   constructor(
     socket: OwnedSocket,
+    place: ChainSlot,
     chain: TcpChain,
     connection: ConnectionInfo,
     runtime: Runtime,
@@ -44,7 +48,9 @@ export class TcpSession implements SocketOwner, DialListener {
     onClosed: () => void,
   ) {
     this.#socket = socket;
+    this.#place = place;
     this.#chain = chain;
+    this.#checked = chain;
     this.#connection = connection;
     this.#runtime = runtime;
     this.#early = early;
@@ -118,11 +124,12 @@ export class TcpSession implements SocketOwner, DialListener {
     endpoint.outlier?.local("final");
     const series = this.#edges.map((edge) => edge.tcp());
     for (const { opened } of series) opened.value++;
-    const onClosed = (how: "ended" | "idle" | "expired"): void => {
+    const onClosed = (how: "ended" | "idle" | "expired" | "forbidden"): void => {
       endpoint.active--;
       uncountConnection(endpoint, slot);
       for (const { closed } of series) closed.value++;
       if (this.#info && how === "expired") this.#info.flags = "DT";
+      if (this.#info && how === "forbidden") this.#info.flags = "UAEX";
       this.#close();
     };
     const info = this.#info;
@@ -132,6 +139,7 @@ export class TcpSession implements SocketOwner, DialListener {
     joinSockets(this.#socket, socket, writers, { first: this.#early, second: rest }, this.#runtime, {
       idleMs: this.#chain.idleMs,
       durationMaxMs: this.#chain.maxDurationMs,
+      mayGoOn: () => this.#mayGoOn(),
       onBytes(fromClient, count) {
         for (const one of series) {
           if (fromClient) one.receivedBytes.value += count;
@@ -144,6 +152,13 @@ export class TcpSession implements SocketOwner, DialListener {
       onClosed,
     });
     if (this.#clientEnded) this.#socket.data.onEnd();
+  }
+
+  #mayGoOn(): boolean {
+    const { current } = this.#place;
+    if (current === undefined || current === this.#checked) return true;
+    this.#checked = current;
+    return allowsOn(current, this.#connection);
   }
 
   onDialFailed(reason: string): void {

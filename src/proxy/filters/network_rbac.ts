@@ -1,6 +1,7 @@
 // Authorization of connections (envoy.filters.network.rbac): what the policies do not allow is closed before a byte is read.
 
 import { RBACSchema } from "#gen/xds/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
+import type { ConnectionInfo } from "../chain.ts";
 import type { NetworkFilterFactory } from "../filter.ts";
 import { compileRbac } from "./rbac.ts";
 import { decide, type Subject } from "./rbac_policy.ts";
@@ -10,17 +11,19 @@ export const networkRbacFactory: NetworkFilterFactory<typeof RBACSchema> = {
   create(name, config, { runtime }) {
     const { enforced, shadow } = compileRbac(config, "");
     const nothing = (): undefined => undefined;
+    const subjectOf = (connection: ConnectionInfo): Subject => ({
+      request: undefined,
+      connection,
+      remoteAddress: connection.remoteAddress,
+      metadata: nothing,
+      filterState: nothing,
+    });
     return {
       name,
+      allowsOn: (connection) => enforced === undefined || decide(enforced, subjectOf(connection)).allowed,
       onConnection(connection) {
         const { remoteAddress } = connection;
-        const subject: Subject = {
-          request: undefined,
-          connection,
-          remoteAddress,
-          metadata: nothing,
-          filterState: nothing,
-        };
+        const subject = subjectOf(connection);
         const verdict = enforced && decide(enforced, subject);
         if (shadow && !decide(shadow, subject).allowed)
           runtime.log.debug("connection would be denied", { filter: name, from: remoteAddress });

@@ -7,7 +7,7 @@ import type { HeaderEdits } from "../../wire/http1_write.ts";
 import type { Relay } from "../../wire/relay.ts";
 import { release } from "../../wire/release.ts";
 import { closeSocket, type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
-import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
+import { allowsOn, type ChainSlot, type ConnectionInfo, type HttpChain, type Runtime } from "../chain.ts";
 import { joinSockets } from "../join.ts";
 import type { AccessLog } from "../log/access_log.ts";
 import { plainInfo } from "../log/stream_info.ts";
@@ -154,7 +154,13 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       return;
     }
     const current = this.#slot.current;
-    if (current?.kind === "http") this.#chain = current;
+    if (current?.kind === "http" && current !== this.#chain) {
+      this.#chain = current;
+      if (!allowsOn(current, this.connection)) {
+        this.#socket.terminate();
+        return;
+      }
+    }
     const { headersMax, headBytesMax } = this.#chain;
     if (end - head.start > headBytesMax || (end > 0 && head.count > headersMax)) end = headError.tooLarge;
     this.#requests++;
