@@ -17,6 +17,14 @@ export interface FieldError {
   message: string;
 }
 
+/** Said to whoever writes the object, in a Warning header. */
+export interface FieldWarning {
+  field: string;
+  message: string;
+  /** Istio's code for it ("IST0130"), where its analyzers have one. */
+  code?: string;
+}
+
 /** A column of `kubectl get` (metav1.TableColumnDefinition) with the function that fills it. */
 export interface Column {
   name: string;
@@ -53,4 +61,6 @@ export interface KindDefinition {
   applyDefaults(object: KubeObject): void;
   /** Everything wrong with `object`; `old` is there on update (immutable fields). Empty: valid. */
   validate(object: KubeObject, old?: KubeObject): FieldError[];
+  /** What is accepted but deprecated or without effect, in an object that is valid. */
+  warn?(object: KubeObject): FieldWarning[];
 }

@@ -75,11 +75,18 @@ function watchAnswer(deps: CoreDeps, asked: ResourceRequest): Answer {
   return { kind: "watch", events: renderEvents(view, events) };
 }
 
+/** Those about fields, and what the kind itself advises. */
+const advised = (warnings: readonly string[], { kind, subresource }: ResourceRequest, object: KubeObject): string[] => [
+  ...warnings,
+  ...(subresource === undefined ? (kind.warn?.(object) ?? []) : []).map(({ field, message }) => `${field}: ${message}`),
+];
+
 async function create(deps: CoreDeps, asked: ResourceRequest): Promise<Answer> {
   viewOf(deps, asked);
   const warnings = await checkedFields(asked, asked.request.body);
   const object = objectBody(asked.request.body, asked);
-  return objectAnswer(deps, asked, 201, await createObject(deps, asked.kind, object, asked), warnings);
+  const created = await createObject(deps, asked.kind, object, asked);
+  return objectAnswer(deps, asked, 201, created, advised(warnings, asked, created));
 }
 
 /** PUT on an object or its status. */
@@ -96,7 +103,7 @@ export async function update(deps: CoreDeps, asked: ResourceRequest, part: Part)
     dryRun,
     change: (current) => merged(kind, current, structuredClone(sent), part),
   });
-  return objectAnswer(deps, asked, 200, object, warnings);
+  return objectAnswer(deps, asked, 200, object, advised(warnings, asked, object));
 }
 
 /** PATCH on an object or its status; applied to the newest state until no other writer comes in between. */
@@ -117,7 +124,7 @@ export async function patch(deps: CoreDeps, asked: ResourceRequest, part: Part):
       return merged(kind, current, objectBody(patched, asked), part);
     },
   });
-  return objectAnswer(deps, asked, 200, object, warnings);
+  return objectAnswer(deps, asked, 200, object, advised(warnings, asked, object));
 }
 
 /** Throws 415 for a patch type that is not offered. */

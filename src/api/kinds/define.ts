@@ -1,7 +1,7 @@
 // Builds a KindDefinition from its typed parts, adding what all kinds share: name and age columns, metadata rules.
 
 import { ageOf } from "../duration.ts";
-import type { Column, FieldError, KindDefinition } from "../kind.ts";
+import type { Column, FieldError, FieldWarning, KindDefinition } from "../kind.ts";
 import { dnsSubdomainProblem } from "../names.ts";
 import type { KubeObject, Stored } from "../object.ts";
 import { conform, schemaNamed } from "../schema.ts";
@@ -29,6 +29,7 @@ export interface KindParts<T> {
   selectableFields?: Readonly<Record<string, (object: T) => string>>;
   applyDefaults?: (object: T) => void;
   validate?: (object: T, old?: T) => FieldError[];
+  warn?: (object: T) => FieldWarning[];
 }
 
 export interface TypedColumn<T> extends Omit<Column, "value"> {
@@ -97,5 +98,6 @@ export function define<T extends Stored<object>>(parts: KindParts<T>): KindDefin
       errors.push(...(parts.validate?.(object as unknown as T, old as unknown as T | undefined) ?? []));
       return errors;
     },
+    ...(parts.warn && { warn: parts.warn as unknown as NonNullable<KindDefinition["warn"]> }),
   };
 }
