@@ -5,6 +5,7 @@ import type { HeaderEdits } from "../../wire/http1_write.ts";
 import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
 import { asSeenBy } from "../inbound.ts";
+import { joinFlags } from "../log/response_flags.ts";
 import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "../log/stream_info.ts";
 import type { Route } from "../routing/route.ts";
 import { statusClass } from "../telemetry/counts.ts";
@@ -97,7 +98,7 @@ export class RequestRecord {
   }
   get #allFlags(): string {
     const extra = this.#extraFlags;
-    return extra === "" ? this.flags : this.flags === "-" ? extra : `${this.flags},${extra}`;
+    return extra === "" ? this.flags : this.flags === "-" ? extra : joinFlags(this.flags, extra);
   }
   get #elapsedMs(): number {
     return this.#runtime.clock.monotonicMs() - this.#startMs;

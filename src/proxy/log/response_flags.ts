@@ -41,4 +41,12 @@ export const longFlags = (flags: string): string =>
         .map((flag) => long[flag] ?? flag)
         .join(",");
 
+/** Two texts of flags as one, in Envoy's order; neither is "-" or empty. */
+export function joinFlags(a: string, b: string): string {
+  const flags = new Set([...a.split(","), ...b.split(",")]);
+  return Object.keys(long)
+    .filter((flag) => flags.has(flag))
+    .join(",");
+}
+
 export const isResponseFlag = (flag: string): boolean => Object.hasOwn(long, flag);
