@@ -34,8 +34,7 @@ export function serversOf(
 ): { byPort: ReadonlyMap<number, readonly Server[]>; conflicts: readonly ServerConflict[] } {
   const byPort = new Map<number, Server[]>();
   const conflicts: ServerConflict[] = [];
-  for (const gateway of model.gateways) {
-    if (!matchesMap(gateway.spec?.selector, workload.labels)) continue;
+  for (const gateway of gatewaysOf(model, workload)) {
     for (const server of gateway.spec?.servers ?? []) {
       const entry: Server = {
         gateway,
@@ -53,6 +52,12 @@ export function serversOf(
     }
   }
   return { byPort, conflicts };
+}
+
+function gatewaysOf(model: Model, { namespace, labels }: Workload): Gateway[] {
+  const own = model.gateways.filter(({ spec }) => matchesMap(spec?.selector, labels));
+  const derived = model.derived.gateways.filter((one) => one.namespace === namespace && matchesMap(one.labels, labels));
+  return [...own, ...derived.map(({ gateway }) => gateway)];
 }
 
 function kindOf(server: GatewayServer): ServerKind {
@@ -115,7 +120,7 @@ export interface Binding {
 /** Oldest first. `namespace`: of the gateway pod, which must be able to see the VirtualService. */
 export function bindingsOf(model: Model, server: Server, namespace: string): Binding[] {
   const bindings: Binding[] = [];
-  for (const rules of model.ruleSets) {
+  for (const rules of [...model.ruleSets, ...model.derived.ruleSets]) {
     if (!rules.gateways.has(server.key) || !isVisible(rules.exportTo, namespace)) continue;
     const hosts = new Set<string>();
     for (const { namespace: admitted, host } of server.hosts) {

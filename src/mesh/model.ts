@@ -5,6 +5,7 @@ import { keyOf } from "../api/object.ts";
 import type { EndpointSlice, Pod, Service } from "../api/types.ts";
 import { formatSpiffeId } from "../identity/spiffe.ts";
 import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
+import { createGatewayApi } from "./gateway-api/state.ts";
 import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
 import { sameItems } from "./memo.ts";
 import { ruleSource } from "./rule-source.ts";
@@ -70,6 +71,7 @@ export function buildModel(
       ({ host }) => (host.startsWith("*") ? "*" : host),
     ),
     gateways: objects.gateways.toSorted(byAge),
+    ...memo.gatewayApi(objects, config),
     authorizationPolicies: objects.authorizationPolicies.toSorted(byAge),
     peerAuthentications: objects.peerAuthentications.toSorted(byAge),
     requestAuthentications: objects.requestAuthentications.toSorted(byAge),
@@ -88,6 +90,7 @@ export interface ModelMemo {
   /** The rule sets with their delegates taken in. */
   delegated(ruleSets: readonly RuleSet[], config: MeshConfig): RuleSet[];
   policy(object: Policy["object"], config: MeshConfig): Policy;
+  gatewayApi(objects: MeshObjects, config: MeshConfig): Pick<Model, "gatewayApi" | "derived">;
 }
 
 /** Assumes that `config` never changes. */
@@ -108,6 +111,7 @@ export function createModelMemo(): ModelMemo {
     ruleSet: memoized(ruleSetOf),
     delegated: createDelegation(),
     policy: memoized(policyOf),
+    gatewayApi: createGatewayApi(),
   };
 }
 

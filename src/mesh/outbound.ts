@@ -41,7 +41,7 @@ const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonl
   );
 
 export const rulesOf = ({ memo, model, objects }: Pass, namespace: string): RuleIndex =>
-  memo.get(`rules|${namespace}`, [objects.virtualServices], () => meshRules(model, namespace));
+  memo.get(`rules|${namespace}`, [objects.virtualServices, model.derived], () => meshRules(model, namespace));
 
 export function outboundClusters(pass: Pass, namespace: string): Group {
   const { memo, model, objects, interner } = pass;
@@ -140,7 +140,7 @@ export const clientCredentials = (pass: Pass, namespace: string): readonly strin
 /** Workloads with the same telemetry share them. */
 export function outboundListeners(pass: Pass, namespace: string, telemetry: ListenerTelemetry): Group {
   const { memo, model, objects, interner } = pass;
-  const inputs = [objects.services, objects.virtualServices, objects.destinationRules];
+  const inputs = [objects.services, objects.virtualServices, model.derived, objects.destinationRules];
   return memo.get(`listeners|${namespace}|${telemetry.key}`, inputs, () => {
     const services = servicesFor(pass, namespace);
     const rules = rulesOf(pass, namespace);
@@ -165,7 +165,7 @@ export function outboundListeners(pass: Pass, namespace: string, telemetry: List
 export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload, "namespace" | "labels">): Group {
   const { memo, model, objects } = pass;
   const client: Client = { namespace, labels, key: `${namespace}|${labelKey(pass, labels)}` };
-  const inputs = [objects.services, objects.virtualServices, objects.destinationRules];
+  const inputs = [objects.services, objects.virtualServices, model.derived, objects.destinationRules];
   return memo.get(`routes|${client.key}`, inputs, () => {
     const services = servicesFor(pass, client.namespace);
     const rules = rulesOf(pass, client.namespace);

@@ -132,7 +132,8 @@ function routeConfiguration(
     const redirect = server.server.tls?.httpsRedirect === true;
     if (redirect) for (const { host } of server.hosts) hostOf(host).redirect = true;
     for (const { rules, hosts: bound } of bindings) {
-      if (!rules.object.spec?.http?.length) continue;
+      // A derived set without rules keeps a host from another listener's.
+      if (!rules.derived && !rules.object.spec?.http?.length) continue;
       const gateways = new Set(servers.map(({ key }) => key).filter((key) => rules.gateways.has(key)));
       const { routes, catchAll } = httpRoutes(model, rules, {
         gateways,

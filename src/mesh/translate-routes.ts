@@ -18,6 +18,7 @@ import {
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack, percentOf } from "./envoy.ts";
+import { addGatewaySemantics } from "./gateway-api/routes.ts";
 import { resolveHost } from "./hosts.ts";
 import { policyFor, subsetPolicy } from "./policies.ts";
 import { sourceMetadata } from "./rule-source.ts";
@@ -48,8 +49,10 @@ export function httpRoutes(
     for (const [index, match] of matches.entries()) {
       if (!appliesTo(match, context)) continue;
       // Of a delegated rule the matches are combined, so that an index would name none that is written anywhere.
-      const at = source.root === undefined ? { ...source, field: `${source.field}.match[${index}]` } : source;
+      const isWhole = source.root !== undefined || rules.derived;
+      const at = isWhole ? source : { ...source, field: `${source.field}.match[${index}]` };
       const route = routeOf(model, rule, match, context, at);
+      if (rules.derived) addGatewaySemantics(route, rule);
       if (isCatchAll(match)) return { routes, catchAll: route };
       routes.push(route);
     }

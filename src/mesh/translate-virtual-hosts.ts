@@ -53,7 +53,8 @@ export interface RuleIndex {
 
 /** In the mesh VirtualServices for one host do not merge: the oldest wins. */
 export function meshRules(model: Model, namespace: string): RuleIndex {
-  const all = model.ruleSets.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
+  const known = [...model.derived.ruleSets, ...model.ruleSets];
+  const all = known.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
   const exact = new Map<string, RuleSet>();
   for (const rules of all) for (const host of rules.hosts) if (!exact.has(host)) exact.set(host, rules);
   const wildcards = [...exact].filter(([host]) => host.startsWith("*"));
@@ -123,7 +124,7 @@ function serviceHost(
   port: number,
   anyDomain: boolean,
 ): VirtualHost {
-  const byRules = ruleSet?.object.spec?.http?.length;
+  const byRules = ruleSet?.object.spec?.http?.length && concerns(ruleSet, port);
   const { loadBalancer } = subsetPolicy(policyFor(model, service, client.namespace), undefined, port);
   return create(VirtualHostSchema, {
     name: `${service.host}:${port}`,
@@ -134,6 +135,10 @@ function serviceHost(
     includeRequestAttemptCount: true,
   });
 }
+
+/** Routes of the Gateway API may be for one port of a Service; the others go on as without them. */
+const concerns = ({ derived, http }: RuleSet, port: number): boolean =>
+  !derived || http.some(({ rule }) => rule.match?.some((match) => match.port === undefined || match.port === port));
 
 function ruleRoutes(model: Model, ruleSet: RuleSet, client: Client, port: number): Route[] {
   const { routes, catchAll } = httpRoutes(model, ruleSet, {

@@ -196,6 +196,7 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
     objects.virtualServices,
     objects.destinationRules,
     objects.gateways,
+    model.derived,
     ...policiesOf(pass),
   ];
   const own = memo.get(`gateway|${workload.key}`, inputs, () => {

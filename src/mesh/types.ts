@@ -31,6 +31,7 @@ import type {
   WorkloadEntry,
   WorkloadGroup,
 } from "../api/types.ts";
+import type { GatewayApiState } from "./gateway-api/types.ts";
 import type { MeshSettings } from "./mesh-settings.ts";
 
 /** An immutable snapshot of everything the translation reads. */
@@ -143,6 +144,27 @@ export interface RuleSet {
   issues: readonly RuleSetIssue[];
   /** Hosts its http rules lead to, fully qualified: their ports take part in the routes. */
   destinations: readonly string[];
+  /**
+   * Made from routes of the Gateway API (`object` is made up), whose rules hold: prefixes by path segment, 500 without a backend,
+   * ports that no rule is for are left as they are.
+   */
+  derived?: true;
+}
+
+/** A listener of the Gateway API in Istio's terms. */
+export interface DerivedGateway {
+  /** Made up; it has one server and no selector. */
+  gateway: Gateway;
+  /** Its pods: of this namespace, with these labels. */
+  namespace: string;
+  labels: Readonly<Record<string, string>>;
+  source: KubernetesGateway;
+}
+
+/** What the Gateway API's objects come to. */
+export interface Derived {
+  gateways: readonly DerivedGateway[];
+  ruleSets: readonly RuleSet[];
 }
 
 /** A rule and the namespace that short names in it belong to. */
@@ -191,6 +213,9 @@ export interface Model {
   /** Oldest first, by their resolved host; those with a wildcard under "*". */
   policiesByHost: ReadonlyMap<string, readonly Policy[]>;
   gateways: readonly Gateway[];
+  /** From the Gateway API. In the mesh they count before VirtualServices. */
+  derived: Derived;
+  gatewayApi: GatewayApiState;
   /** These four oldest first. */
   authorizationPolicies: readonly AuthorizationPolicy[];
   peerAuthentications: readonly PeerAuthentication[];
