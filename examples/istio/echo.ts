@@ -14,7 +14,10 @@ const seen = new Map<string, { times: number; host: string | null }>();
 /** Requests under way, and the most there were. */
 const busy = { now: 0, most: 0 };
 
-/** What came, as JSON. `?status=503`, `?delayMs=100`, `?key=k&fail=2` (the first two with this key fail), `?bytes=1000`. */
+/**
+ * What came, as JSON. `?status=503`, `?delayMs=100`, `?bytes=1000`; `?key=k&fail=2`: the first two with this key fail;
+ * `?failing=pod`: this pod does.
+ */
 async function echo(request: Request, url: URL): Promise<Response> {
   const asked = (name: string, otherwise: number): number => Number(url.searchParams.get(name) ?? otherwise);
   const key = url.searchParams.get("key");
@@ -24,15 +27,23 @@ async function echo(request: Request, url: URL): Promise<Response> {
   busy.most = Math.max(busy.most, ++busy.now);
   if (asked("delayMs", 0) > 0) await Bun.sleep(asked("delayMs", 0));
   busy.now--;
-  const fails = url.searchParams.has("fail");
-  const status = fails && times > asked("fail", 0) ? 200 : asked("status", fails ? 503 : 200);
+  const status = asked("status", 503);
   const came = {
     ...{ pod, version, method: request.method, path: url.pathname + url.search, times, host },
     headers: Object.fromEntries(request.headers),
     body: await request.text(),
     filler: "x".repeat(asked("bytes", 0)),
   };
-  return Response.json(came, { status, headers: { "x-version": version, "x-pod": pod } });
+  return Response.json(came, {
+    status: fails(url, times) ? status : 200,
+    headers: { "x-version": version, "x-pod": pod },
+  });
+}
+
+function fails({ searchParams }: URL, times: number): boolean {
+  const failing = searchParams.get("failing");
+  if (failing !== null) return failing === pod;
+  return searchParams.has("fail") ? times <= Number(searchParams.get("fail")) : searchParams.has("status");
 }
 
 interface Order {
