@@ -20,7 +20,6 @@ import { formatMs, paint } from "./terminal.ts";
 const requestTimeoutMs = 5_000;
 /** Of these the mesh reads some only. */
 const selections: Readonly<Record<string, { fieldSelector?: string; namespace?: string }>> = {
-  secrets: { fieldSelector: "type=kubernetes.io/tls" },
   configMaps: { namespace: "istio-system", fieldSelector: "metadata.name=istio" },
 };
 

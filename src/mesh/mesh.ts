@@ -202,8 +202,8 @@ function watchObjects(
     pods: follow(resources.pods),
     services: follow(resources.services),
     endpointSlices: follow(resources.endpointSlices),
-    // Others are none of the gateways' business.
-    secrets: follow(resources.secrets, { fieldSelector: "type=kubernetes.io/tls" }),
+    // Certificates with roots beside them are of no type (Istio's documentation makes them "generic").
+    secrets: follow(resources.secrets),
     gateways: follow(resources.gateways),
     virtualServices: follow(resources.virtualServices),
     destinationRules: follow(resources.destinationRules),

@@ -41,7 +41,6 @@ export interface MeshObjects {
   pods: readonly Pod[];
   services: readonly Service[];
   endpointSlices: readonly EndpointSlice[];
-  /** Of type kubernetes.io/tls only. */
   secrets: readonly Secret[];
   gateways: readonly Gateway[];
   virtualServices: readonly VirtualService[];
