@@ -88,6 +88,32 @@ Access logs to /dev/stdout are all that is written there. docs/proxy.md lists wh
     .action(async (options: ProxyOptions) => (await import("./proxy.ts")).proxy(options));
 }
 
+function addProxyStatus(program: Command): void {
+  program
+    .command("proxy-status")
+    .alias("ps")
+    .description("what the control plane has told each proxy, and what the proxy made of it")
+    .argument("[pod]", "one proxy in detail: pod, pod.namespace, namespace/pod, or a node's name")
+    .addOption(new Option("-o, --output <format>", "how it is printed").choices(["text", "json"]).default("text"))
+    .addOption(stateOption())
+    .addHelpText(
+      "after",
+      `
+SYNCED    all there is was sent, and the proxy has taken it
+STALE     sent and not answered, or changed since it was sent
+NACK      the proxy has refused a part; the reason follows, and what it had before serves on
+NOT SENT  the proxy has not asked for it
+
+Examples:
+  meshbed proxy-status
+  meshbed proxy-status web-1.video                 the difference between sent and taken, by resource name
+  meshbed proxy-status -o json | jq '.[].nodeId'`,
+    )
+    .action(async (pod, options) =>
+      (await import("./proxy-status.ts")).proxyStatus(resolve(options.state), pod, options.output),
+    );
+}
+
 function addOthers(program: Command): void {
   program
     .command("down")
@@ -100,6 +126,7 @@ function addOthers(program: Command): void {
     .description("nodes, pods and URLs of the running testbed")
     .addOption(stateOption())
     .action(async (options) => (await import("./status.ts")).status(resolve(options.state)));
+  addProxyStatus(program);
   program
     .command("restart")
     .description("replace node proxies by new processes while traffic flows (hot restart)")

@@ -39,6 +39,8 @@ export interface ClusterConfig {
   /** Inside: where the API server and the xDS server listen on the master. */
   apiPort: number;
   adsPort: number;
+  /** Of xDS without TLS, for gRPC clients that are their own proxy (Istio: 15010). */
+  adsPlainPort: number;
   images: ImageCatalogue;
   /** Files applied when the cluster comes up, in order. */
   manifests: string[];
@@ -74,6 +76,8 @@ export const relaySocket = (name: "http" | "https" | "api"): string => join("run
 
 /** Where the process inside takes orders; relative for the same reason. */
 export const controlSocket = join("run", "control.sock");
+/** Where the control plane answers questions about its proxies. */
+export const meshSocket = join("run", "mesh.sock");
 
 export const logFile = (config: ClusterConfig, component: string): string =>
   join(statePaths(config.stateDir).logs, `${component}.log`);

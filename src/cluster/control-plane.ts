@@ -20,6 +20,7 @@ import { startMesh } from "../mesh/mesh.ts";
 import { startScheduler } from "../scheduler/scheduler.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { type ClusterConfig, evictionDelayMs, masterOf, nodeGraceMs, statePaths } from "./config.ts";
+import { serveProxyStatus } from "./control.ts";
 import { emitEvent } from "./events.ts";
 import { type Applied, applyManifest, readManifests } from "./manifests.ts";
 import { readKeyPair } from "./pki.ts";
@@ -69,11 +70,13 @@ export async function runControlPlane(
     authority,
     adsHost: master.ip,
     adsPort: config.adsPort,
+    adsPlainPort: config.adsPlainPort,
     adsTls: { ca: clusterCaPem, cert: serving.certPem, key: serving.keyPem },
     clock,
     log,
     mode: config.isolation.mode,
   });
+  const stopAnswering = serveProxyStatus(() => mesh.proxyStatus());
   const controllers = startControllers({
     ...deps,
     nodeGraceMs,
@@ -91,6 +94,7 @@ export async function runControlPlane(
   ]);
 
   await aborted(signal);
+  stopAnswering();
   stopStatus();
   scheduler.stop();
   controllers.stop();

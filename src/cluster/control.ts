@@ -1,9 +1,10 @@
-// Orders from the command line to the process inside the sandbox: HTTP on a socket file of the state folder.
+// Orders and questions from the command line to the processes inside the sandbox: HTTP on socket files of the state folder.
 
 import { chmodSync, rmSync } from "node:fs";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
+import type { StreamStatus } from "../xds/server.ts";
 import type { Replacement } from "./children.ts";
-import { controlSocket } from "./config.ts";
+import { controlSocket, meshSocket } from "./config.ts";
 
 export interface Orders {
   /** What `restart` without a name means. */
@@ -18,6 +19,7 @@ interface Refusal {
 }
 
 const restartPath = "/restart/";
+const proxyStatusPath = "/proxy-status";
 /** A restart may wait 20 s for its successor. */
 const answerMaxS = 60;
 
@@ -44,11 +46,25 @@ export function serveOrders(orders: Orders): void {
   chmodSync(controlSocket, 0o600);
 }
 
+/** What the control plane answers about its proxies. With the state folder as working folder. Returns stop. */
+export function serveProxyStatus(status: () => StreamStatus[]): () => void {
+  rmSync(meshSocket, { force: true });
+  const server = Bun.serve({
+    unix: meshSocket,
+    fetch: (request) =>
+      new URL(request.url).pathname === proxyStatusPath
+        ? Response.json(status())
+        : Response.json({ code: "ORDER_UNKNOWN", message: "no such question" } satisfies Refusal, { status: 404 }),
+  });
+  chmodSync(meshSocket, 0o600);
+  return () => void server.stop(true);
+}
+
 /** With the state folder as working folder: the path of a socket file may not be long. */
-async function order<T>(method: string, path: string): Promise<T> {
+async function order<T>(method: string, path: string, unix = controlSocket): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(`http://meshbed${path}`, { method, unix: controlSocket });
+    response = await fetch(`http://meshbed${path}`, { method, unix });
   } catch (error) {
     throw new MeshbedError("NOT_REACHED", `the testbed does not take orders: ${messageOf(error)}`, {
       fix: "see `meshbed status`; one that was started by an older meshbed must be started anew",
@@ -65,3 +81,6 @@ export const replaceableComponents = (): Promise<string[]> => order("GET", resta
 /** Resolves when the successor serves; the old process drains after that. */
 export const replaceComponent = (component: string): Promise<Replacement> =>
   order("POST", restartPath + encodeURIComponent(component));
+
+/** What each connected proxy was sent and has answered. */
+export const readProxyStatus = (): Promise<StreamStatus[]> => order("GET", proxyStatusPath, meshSocket);

@@ -76,6 +76,7 @@ export function planCluster(request: ClusterRequest): ClusterConfig {
     hostPorts: request.hostPorts,
     apiPort: isolated ? 6443 : freePort(),
     adsPort: isolated ? 15012 : freePort(),
+    adsPlainPort: isolated ? 15010 : freePort(),
     images: request.images,
     manifests: request.manifests,
     bundledApplication: request.bundledApplication,

@@ -139,3 +139,28 @@ test("workload certificates are shared and replaced at half of their life", asyn
   expect(issued).toEqual([id, id]);
   certificates.close();
 });
+
+test("a shorter lifetime holds at once, for certificates that are there and for one on its way", async () => {
+  const virtual = new VirtualClock(Date.now());
+  const authority = await createAuthority({ commonName: "a", clock: virtual });
+  const issued: string[] = [];
+  const certificates = createWorkloadCertificates({
+    authority,
+    clock: virtual,
+    log: silentLog,
+    lifetimeMs: hourMs,
+    onIssued: (id) => issued.push(id.at(-1)!),
+  });
+  certificates.current("spiffe://cluster.local/ns/a/sa/b");
+  await certificates.idle();
+  certificates.current("spiffe://cluster.local/ns/a/sa/c");
+  certificates.setLifetime(10_000);
+  await certificates.idle();
+  expect(issued.toSorted()).toEqual(["b", "b", "c"]);
+  virtual.advance(5_000);
+  await certificates.idle();
+  expect(issued.length).toBe(5);
+  certificates.setLifetime(hourMs);
+  expect(issued.length).toBe(5);
+  certificates.close();
+});

@@ -16,6 +16,8 @@ const timerMsMax = 2 ** 31 - 1;
 export interface WorkloadCertificates {
   /** The current certificate, or undefined while the first is being made; `onIssued` is called when it is there. */
   current(spiffeId: string): Certificate | undefined;
+  /** From now on certificates live this long; those that would outlive it are made anew at once. */
+  setLifetime(lifetimeMs: number): void;
   /** Forgets identities that are no longer in use. */
   retain(spiffeIds: ReadonlySet<string>): void;
   /** Resolves when no certificate is being made. */
@@ -38,7 +40,7 @@ export function createWorkloadCertificates(options: {
   onIssued: (spiffeId: string) => void;
 }): WorkloadCertificates {
   const { authority, clock, log, onIssued } = options;
-  const lifetimeMs = options.lifetimeMs ?? workloadLifetimeMs;
+  let lifetimeMs = options.lifetimeMs ?? workloadLifetimeMs;
   const entries = new Map<string, Entry>();
   let closed = false;
 
@@ -49,7 +51,8 @@ export function createWorkloadCertificates(options: {
         entry.pending = undefined;
         if (closed || entries.get(spiffeId) !== entry) return;
         entry.certificate = certificate;
-        const halfLifeMs = (certificate.notAfterMs - clock.now()) / 2;
+        // One that was asked for under a longer lifetime goes as early as those after it.
+        const halfLifeMs = Math.min(certificate.notAfterMs - clock.now(), lifetimeMs) / 2;
         entry.cancel = clock.after(Math.min(halfLifeMs, timerMsMax), () => issue(spiffeId, entry));
         onIssued(spiffeId);
       },
@@ -80,6 +83,17 @@ export function createWorkloadCertificates(options: {
         issue(spiffeId, entry);
       }
       return entry.certificate;
+    },
+    setLifetime(nextMs) {
+      const isShorter = nextMs < lifetimeMs;
+      if (nextMs === lifetimeMs) return;
+      lifetimeMs = nextMs;
+      if (!isShorter) return;
+      for (const [spiffeId, entry] of entries) {
+        if (entry.pending !== undefined) continue;
+        entry.cancel?.();
+        issue(spiffeId, entry);
+      }
     },
     retain(spiffeIds) {
       for (const [spiffeId, entry] of entries) if (!spiffeIds.has(spiffeId)) drop(spiffeId, entry);

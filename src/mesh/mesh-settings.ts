@@ -1,6 +1,7 @@
 // MeshConfig: what holds for the whole mesh, from ConfigMap `istio` in `istio-system`, key `mesh` (Istio: mesh.istio.io MeshConfig). Pure.
 
 import { parse } from "yaml";
+import { parseDurationMs } from "../api/duration.ts";
 import type { ConfigMap } from "../api/types.ts";
 import type { Problem, TrafficPolicy } from "./types.ts";
 
@@ -106,6 +107,17 @@ const known: ReadonlySet<string> = new Set<keyof MeshSettings>([
   "defaultDestinationRuleExportTo",
 ]);
 
+/** Shorter ones would be replaced more often than proxies can take them. */
+const certificateLifetimeMinMs = 2_000;
+const certificateTtl = "SECRET_TTL";
+
+/** defaultConfig.proxyMetadata.SECRET_TTL (Istio): how long workload certificates live; undefined: not said, or not readable. */
+export function certificateLifetimeMs({ defaultConfig }: MeshSettings): number | undefined {
+  const text = defaultConfig?.proxyMetadata?.[certificateTtl];
+  const lifetimeMs = text === undefined ? undefined : parseDurationMs(String(text));
+  return lifetimeMs !== undefined && lifetimeMs >= certificateLifetimeMinMs ? lifetimeMs : undefined;
+}
+
 export interface ReadSettings {
   /** Undefined: the text is not readable; what held before holds on. */
   settings: MeshSettings | undefined;
@@ -132,9 +144,12 @@ export function readSettings(configMap: ConfigMap | undefined): ReadSettings {
   }
   if (typeof value !== "object" || value === null || Array.isArray(value))
     return { settings: undefined, problems: [problem(path, "is no mapping of fields; it is not used")] };
+  const settings = value as MeshSettings;
   const unread = Object.keys(value).filter((field) => !known.has(field));
-  return {
-    settings: value as MeshSettings,
-    problems: unread.map((field) => problem(`${path}.${field}`, "is not carried out")),
-  };
+  const problems = unread.map((field) => problem(`${path}.${field}`, "is not carried out"));
+  if (settings.defaultConfig?.proxyMetadata?.[certificateTtl] !== undefined && !certificateLifetimeMs(settings))
+    problems.push(
+      problem(`${path}.defaultConfig.proxyMetadata.${certificateTtl}`, "is no duration of 2s or more; 24h holds"),
+    );
+  return { settings, problems };
 }

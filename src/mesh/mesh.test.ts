@@ -172,13 +172,13 @@ describe("the mesh over ADS", () => {
   test("gives a node nothing of another node's pods, and nobody else anything", () => {
     const model = { workloadByNodeId: new Map([[sidecarId, { nodeName: "master" }]]) } as unknown as Model;
     const node = (name: string): Peer => ({ commonName: `system:node:${name}`, organizations: ["system:nodes"] });
-    expect(mayAsk(node("master"), sidecarId, model)).toBe(true);
-    expect(mayAsk(node("worker1"), sidecarId, model)).toBe(false);
-    expect(mayAsk(node("worker1"), "node~172.20.0.11~worker1~cluster.local", model)).toBe(true);
-    expect(mayAsk(node("worker1"), "node~172.20.0.10~master~cluster.local", model)).toBe(false);
-    expect(mayAsk({ commonName: "jane", organizations: [] }, sidecarId, model)).toBe(false);
-    expect(mayAsk({ commonName: "system:node:master", organizations: [] }, sidecarId, model)).toBe(false);
-    expect(mayAsk({ commonName: "admin", organizations: ["system:masters"] }, sidecarId, model)).toBe(true);
+    expect(mayAsk(node("master"), sidecarId, {}, model)).toBe(true);
+    expect(mayAsk(node("worker1"), sidecarId, {}, model)).toBe(false);
+    expect(mayAsk(node("worker1"), "node~172.20.0.11~worker1~cluster.local", {}, model)).toBe(true);
+    expect(mayAsk(node("worker1"), "node~172.20.0.10~master~cluster.local", {}, model)).toBe(false);
+    expect(mayAsk({ commonName: "jane", organizations: [] }, sidecarId, {}, model)).toBe(false);
+    expect(mayAsk({ commonName: "system:node:master", organizations: [] }, sidecarId, {}, model)).toBe(false);
+    expect(mayAsk({ commonName: "admin", organizations: ["system:masters"] }, sidecarId, {}, model)).toBe(true);
   });
 
   test("carries an endpoint change from the API to the client in milliseconds", async () => {

@@ -2,22 +2,23 @@
 
 import type { Resource } from "../api/resources.ts";
 import * as resources from "../api/resources.ts";
-import { createEventRecorder } from "../client/event-recorder.ts";
+import { createEventRecorder, type Subject } from "../client/event-recorder.ts";
 import { createInformer } from "../client/informer.ts";
 import type { Client, Informer, InformerOptions } from "../client/types.ts";
 import type { Authority } from "../identity/authority.ts";
-import { createWorkloadCertificates } from "../identity/workload.ts";
+import { createWorkloadCertificates, workloadLifetimeMs } from "../identity/workload.ts";
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import { type Random, systemRandom } from "../kernel/random.ts";
 import type { AdsTls } from "../xds/client.ts";
+import { shortType } from "../xds/protocol.ts";
 import type { SnapshotSource } from "../xds/push.ts";
-import { type StreamStatus, startAdsServer } from "../xds/server.ts";
-import { mayAsk } from "./admission.ts";
-import { settingsName, settingsNamespace } from "./mesh-settings.ts";
+import { type Nack, type StreamStatus, startAdsServer } from "../xds/server.ts";
+import { isProxyless, mayAsk } from "./admission.ts";
+import { certificateLifetimeMs, settingsName, settingsNamespace } from "./mesh-settings.ts";
 import { createReporter } from "./report.ts";
 import { createTranslator, type Translator } from "./translator.ts";
-import type { MeshConfig, MeshObjects } from "./types.ts";
+import type { MeshConfig, MeshObjects, Model } from "./types.ts";
 
 export interface MeshOptions {
   client: Client;
@@ -26,11 +27,13 @@ export interface MeshOptions {
   /** 0: any free port. */
   adsPort: number;
   adsTls: AdsTls;
+  /** Plain text, for gRPC clients without a proxy (Istio: 15010); none unless said. */
+  adsPlainPort?: number;
   clock: Clock;
   log: Log;
   mode: "namespaces" | "ports";
   random?: Random;
-  /** Of workload certificates; 24 h unless said. */
+  /** Of workload certificates, where MeshConfig does not say it; 24 h unless said. */
   certificateLifetimeMs?: number;
 }
 
@@ -45,6 +48,7 @@ export interface MeshStatistics {
 
 export interface Mesh {
   readonly adsPort: number;
+  readonly adsPlainPort: number | undefined;
   /** Resolves when all objects were read and the first configuration stands. */
   readonly ready: Promise<void>;
   statistics(): MeshStatistics;
@@ -79,12 +83,15 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     certificateOf: (spiffeId) => certificates.current(spiffeId),
   });
   const served = serve(translator);
-  const reporter = createReporter(createEventRecorder({ client, component: "meshbed-mesh", clock, log }), log);
+  const events = createEventRecorder({ client, component: "meshbed-mesh", clock, log });
+  const reporter = createReporter(events, log);
+  const lifetimeMs = options.certificateLifetimeMs ?? workloadLifetimeMs;
   const counts = { updates: 0, lastUpdateMs: 0 };
   const coalescer = createCoalescer(clock, () => {
     const startedMs = clock.monotonicMs();
     const objects = watched.objects();
     translator.update(objects);
+    certificates.setLifetime(certificateLifetimeMs(translator.model.settings) ?? lifetimeMs);
     const used = translator.model.workloads.filter(({ nodeId }) => nodeId !== "").map(({ identity }) => identity);
     const identities = new Set(used);
     certificates.retain(identities);
@@ -100,18 +107,24 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     served.open();
   });
   try {
-    const { adsHost: host, adsPort: port, adsTls: tls } = options;
+    const { adsHost: host, adsPort: port, adsTls: tls, adsPlainPort: plainPort } = options;
     const server = await startAdsServer({
       host,
       port,
       tls,
+      ...(plainPort !== undefined && { plainPort }),
       source: served.source,
-      authorize: (peer, nodeId) => mayAsk(peer, nodeId, translator.model),
+      authorize: (peer, nodeId, metadata) => mayAsk(peer, nodeId, metadata, translator.model),
+      onNack: (nack) => {
+        const about = subjectOf(translator.model, nack.nodeId);
+        if (about) events.record(about, "Warning", "ConfigurationRefused", refusalText(nack));
+      },
       log,
       clock,
     });
     return {
       adsPort: server.port,
+      adsPlainPort: server.plainPort,
       ready,
       statistics: () => ({ ...counts, ...server.statistics }),
       proxyStatus: () => server.status(),
@@ -130,6 +143,18 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   }
 }
 
+/** The pod, or the node, that a node id stands for. */
+function subjectOf(model: Model, nodeId: string): Subject | undefined {
+  const pod = model.workloadByNodeId.get(nodeId)?.pod;
+  if (pod) return { apiVersion: "v1", kind: "Pod", metadata: pod.metadata };
+  const [role, , name = ""] = nodeId.split("~");
+  const node = role === "node" ? model.nodeByName.get(name) : undefined;
+  return node && { apiVersion: "v1", kind: "Node", metadata: node.metadata };
+}
+
+const refusalText = ({ typeUrl, reason }: Nack): string =>
+  `the proxy does not take configuration it was sent (${shortType(typeUrl)}): ${reason}`;
+
 /** Until it is open it knows nothing: a proxy that comes back before the first list keeps what it has. */
 function serve(translator: Translator): { source: SnapshotSource; notify(): void; open(): void } {
   const watchers = new Set<() => void>();
@@ -139,7 +164,10 @@ function serve(translator: Translator): { source: SnapshotSource; notify(): void
   };
   return {
     source: {
-      get: (nodeId) => (isOpen ? translator.snapshot(nodeId) : undefined),
+      get(nodeId, metadata) {
+        if (!isOpen) return undefined;
+        return isProxyless(metadata) ? translator.proxyless(nodeId) : translator.snapshot(nodeId);
+      },
       watch(_nodeId, _metadata, onChange) {
         watchers.add(onChange);
         return () => watchers.delete(onChange);

@@ -35,7 +35,7 @@ export interface Pass {
 export const group = ({ interner }: Pass, typeUrl: TypeUrl, messages: readonly Message[]): Group =>
   groupOf(messages.map((message) => interner.named(typeUrl, message)));
 
-const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonly ServiceModel[] =>
+export const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonly ServiceModel[] =>
   memo.get(`services|${namespace}`, [objects.services, objects.endpointSlices], () =>
     visibleServices(model, namespace),
   );
@@ -58,8 +58,11 @@ export function outboundClusters(pass: Pass, namespace: string): Group {
   });
 }
 
+/** What of a client its endpoints depend on. */
+export type Whereabouts = Pick<Workload, "namespace" | "nodeName" | "labels">;
+
 /** Only the assignments whose slices, pods or rules changed are made anew. No client: for plain TCP, of all services. */
-export function endpoints(pass: Pass, client: Workload | undefined): Group {
+export function endpoints(pass: Pass, client: Whereabouts | undefined): Group {
   const { memo, model, objects } = pass;
   const inputs = [
     objects.services,
@@ -81,7 +84,7 @@ export function endpoints(pass: Pass, client: Workload | undefined): Group {
 }
 
 /** Clients share endpoints unless a rule asks where they are: then those of one locality do, with equal labels it names. */
-function placeOf({ memo, model, objects }: Pass, { nodeName, labels: own }: Workload): Place {
+function placeOf({ memo, model, objects }: Pass, { nodeName, labels: own }: Whereabouts): Place {
   const asked = memo.get("placeRules", [objects.destinationRules], () => {
     const policies = objects.destinationRules.flatMap(({ spec }) =>
       [spec?.trafficPolicy, ...(spec?.subsets ?? []).map(({ trafficPolicy }) => trafficPolicy)].flatMap((policy) =>

@@ -15,6 +15,7 @@ import {
   type Pass,
   rulesOf,
 } from "./outbound.ts";
+import { names, proxylessSnapshot } from "./proxyless.ts";
 import { blackHoleCluster, passthroughCluster } from "./translate-clusters.ts";
 import { gatewayResources } from "./translate-gateways.ts";
 import { inbound, portListeners, servicePortOf } from "./translate-listeners.ts";
@@ -31,6 +32,8 @@ export interface Translator {
   readonly model: Model;
   /** What the node is to be told; undefined when no such pod or node is known. */
   snapshot(nodeId: string): Snapshot | undefined;
+  /** What a gRPC client without a proxy is to be told. */
+  proxyless(nodeId: string): Snapshot | undefined;
 }
 
 /** Answers the workload's certificate when it is there. */
@@ -118,6 +121,7 @@ export function createTranslator(options: {
       if (workload === undefined) return undefined;
       return workload.gateway ? routerSnapshot(pass, fixed, workload) : sidecarSnapshot(pass, fixed, workload);
     },
+    proxyless: (nodeId) => proxylessSnapshot(pass, nodeId),
   };
 }
 
@@ -165,6 +169,9 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
       [typeUrls.listener]: joinGroups(outbound.listeners, listeners),
       [typeUrls.route]: outbound.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, []),
+      get [typeUrls.nameTable]() {
+        return names(pass, namespace);
+      },
     },
   };
 }
