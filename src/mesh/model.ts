@@ -2,13 +2,14 @@
 
 import { isInjected } from "../api/injection.ts";
 import { keyOf } from "../api/object.ts";
-import type { EndpointSlice, Pod, Service } from "../api/types.ts";
+import type { EndpointSlice, Pod, Service, WorkloadEntry } from "../api/types.ts";
 import { formatSpiffeId } from "../identity/spiffe.ts";
 import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
 import { createGatewayApi } from "./gateway-api/state.ts";
 import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
-import { sameItems } from "./memo.ts";
+import { sameItems, stable } from "./memo.ts";
 import { ruleSource } from "./rule-source.ts";
+import { createEntryServices, type EntryServices, selectedEntries } from "./service-entries.ts";
 import type {
   MeshConfig,
   MeshObjects,
@@ -53,12 +54,20 @@ export function buildModel(
   for (const service of objects.services)
     if (service.spec?.type !== "ExternalName")
       services.push({ ...memo.service(service, config), slices: slices.get(keyOf(service)) ?? [] });
-  services.sort((a, b) => (a.host < b.host ? -1 : 1));
+  for (const service of services) service.selected = memo.selected(service, objects.workloadEntries);
+  const hosts = new Set(services.map(({ host }) => host));
+  // A Service is what its host is; an entry beside it only adds to it (Istio).
+  const entries = memo
+    .entries(objects.serviceEntries.toSorted(byAge), objects.workloadEntries, workloads)
+    .filter(({ host }) => !hosts.has(host));
+  const serviceByHost = new Map([...services, ...entries].toReversed().map((service) => [service.host, service]));
+  services.push(...entries);
+  services.sort((a, b) => (a.host < b.host ? -1 : a.host > b.host ? 1 : 0));
   return {
     config,
     ...settings,
     services,
-    serviceByHost: new Map(services.map((s) => [s.host, s])),
+    serviceByHost,
     workloads,
     workloadByKey: new Map(workloads.map((w) => [w.key, w])),
     workloadByNodeId: new Map(workloads.flatMap((w) => (w.nodeId === "" ? [] : [[w.nodeId, w] as const]))),
@@ -76,6 +85,7 @@ export function buildModel(
     peerAuthentications: objects.peerAuthentications.toSorted(byAge),
     requestAuthentications: objects.requestAuthentications.toSorted(byAge),
     telemetries: objects.telemetries.toSorted(byAge),
+    sidecars: objects.sidecars.toSorted(byAge),
     nodes: objects.nodes.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1)),
     nodeByName: new Map(objects.nodes.map((n) => [n.metadata.name, n])),
     secrets: new Map(objects.secrets.map((s) => [keyOf(s), s])),
@@ -91,6 +101,9 @@ export interface ModelMemo {
   delegated(ruleSets: readonly RuleSet[], config: MeshConfig): RuleSet[];
   policy(object: Policy["object"], config: MeshConfig): Policy;
   gatewayApi(objects: MeshObjects, config: MeshConfig): Pick<Model, "gatewayApi" | "derived">;
+  entries: EntryServices["of"];
+  /** Of a Service: as long as they are the same, one list. */
+  selected(service: ServiceModel, workloadEntries: readonly WorkloadEntry[]): readonly WorkloadEntry[];
 }
 
 /** Assumes that `config` never changes. */
@@ -112,6 +125,8 @@ export function createModelMemo(): ModelMemo {
     delegated: createDelegation(),
     policy: memoized(policyOf),
     gatewayApi: createGatewayApi(),
+    entries: createEntryServices().of,
+    selected: createSelections(),
   };
 }
 
@@ -126,6 +141,17 @@ function memoized<O extends object, R>(make: (object: O, config: MeshConfig) => 
     return result;
   };
 }
+
+function createSelections(): ModelMemo["selected"] {
+  const known = new WeakMap<Service, readonly WorkloadEntry[]>();
+  return (service, workloadEntries) => {
+    if (workloadEntries.length === 0) return none;
+    const selected = stable(known.get(service.service), selectedEntries(service, workloadEntries));
+    known.set(service.service, selected);
+    return selected;
+  };
+}
+const none: readonly WorkloadEntry[] = [];
 
 /** A root is merged anew only when it or one of its delegates is another object. */
 function createDelegation(): ModelMemo["delegated"] {

@@ -1,13 +1,17 @@
 // What the clients of one namespace share: outbound clusters, endpoints, listeners and routes, remembered piece by piece.
 
 import type { Message } from "@bufbuild/protobuf";
+import type { Sidecar } from "../api/types.ts";
 import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
 import type { ListenerTelemetry } from "./filters.ts";
+import { isVisible } from "./hosts.ts";
 import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
 import { type AppliedPolicy, policyFor, policyOfPort } from "./policies.ts";
+import { type Audience, audienceOf, sidecarFor } from "./sidecar-scope.ts";
 import { serviceClusters } from "./translate-clusters.ts";
+import { egressListeners, sharesListeners } from "./translate-egress.ts";
 import { serviceAssignments } from "./translate-endpoints.ts";
-import { httpListener, tcpListeners } from "./translate-listeners.ts";
+import { tcpListeners } from "./translate-listeners.ts";
 import { localityOf, localityText, type Place, placeLabels } from "./translate-locality.ts";
 import { clientCredentialNames } from "./translate-upstream-tls.ts";
 import {
@@ -29,29 +33,67 @@ export interface Pass {
   readonly localities: string;
   readonly memo: Memo;
   readonly interner: Interner;
+  /** Another object when a service has come, gone or changed; not for its endpoints. */
+  readonly registry: unknown;
 }
 
 /** Resources of one type, interned and with a version. */
 export const group = ({ interner }: Pass, typeUrl: TypeUrl, messages: readonly Message[]): Group =>
   groupOf(messages.map((message) => interner.named(typeUrl, message)));
 
-export const servicesFor = ({ memo, model, objects }: Pass, namespace: string): readonly ServiceModel[] =>
-  memo.get(`services|${namespace}`, [objects.services, objects.endpointSlices], () =>
-    visibleServices(model, namespace),
-  );
+/** Clients with the same Sidecar are told the same. */
+export function audience(pass: Pass, workload: Workload): Audience {
+  const { memo, model, objects } = pass;
+  const inputs = [workload, objects.sidecars];
+  const sidecar = memo.get(`sidecar|${workload.key}`, inputs, () => sidecarFor(model, workload));
+  return audienceWith(pass, workload.namespace, sidecar);
+}
 
-export const rulesOf = ({ memo, model, objects }: Pass, namespace: string): RuleIndex =>
-  memo.get(`rules|${namespace}`, [objects.virtualServices, model.derived], () => meshRules(model, namespace));
+/** Those of a namespace that no Sidecar is about. */
+export const everybody = (pass: Pass, namespace: string): Audience => audienceWith(pass, namespace, undefined);
 
-export function outboundClusters(pass: Pass, namespace: string): Group {
+function audienceWith({ memo, model }: Pass, namespace: string, sidecar: Sidecar | undefined): Audience {
+  const name = sidecar ? `${sidecar.metadata.namespace}/${sidecar.metadata.name}` : "";
+  const inputs = [sidecar, model.settings];
+  return memo.get(`audience|${namespace}|${name}`, inputs, () => audienceOf(model, namespace, sidecar));
+}
+
+/** What they are told of. The same list while neither services nor what they lead to changes. */
+export function servicesFor({ memo, model, objects, registry }: Pass, to: Audience): readonly ServiceModel[] {
+  // Pods are endpoints of a ServiceEntry without a slice that would say so.
+  const pods = model.services.some(({ entry, selected }) => entry && selected?.length) ? objects.pods : undefined;
+  const inputs = [registry, objects.endpointSlices, pods, to];
+  return memo.get(`services|${to.key}`, inputs, () => visibleServices(model, to));
+}
+
+export const rulesOf = ({ memo, model, objects }: Pass, to: Audience): RuleIndex =>
+  memo.get(`rules|${to.key}`, [objects.virtualServices, model.derived, to], () => meshRules(model, to));
+
+/** With what the rules they are told of lead to (Istio infers those imports from VirtualServices). */
+function destinationsFor(pass: Pass, to: Audience): readonly ServiceModel[] {
+  const services = servicesFor(pass, to);
+  if (to.scope === undefined) return services;
+  const { memo, model } = pass;
+  const rules = rulesOf(pass, to);
+  return memo.get(`destinations|${to.key}`, [services, rules], () => {
+    const known = new Set(services.map(({ host }) => host));
+    const hosts = new Set(rules.all.flatMap(({ destinations }) => destinations));
+    const led = [...hosts].flatMap((host) => (known.has(host) ? [] : (model.serviceByHost.get(host) ?? [])));
+    return [...services, ...led.filter(({ exportTo }) => isVisible(exportTo, to.namespace))];
+  });
+}
+
+export function outboundClusters(pass: Pass, to: Audience): Group {
   const { memo, model, objects, interner } = pass;
-  return memo.get(`clusters|${namespace}`, [objects.services, objects.destinationRules], () => {
-    const resources = servicesFor(pass, namespace).flatMap((service) => {
+  const { namespace } = to;
+  const rulesTold = to.scope && rulesOf(pass, to);
+  return memo.get(`clusters|${to.key}`, [pass.registry, objects.destinationRules, rulesTold, to], () => {
+    const resources = destinationsFor(pass, to).flatMap((service) => {
       const policy = policyFor(model, service, namespace);
       const rules = policy.rules.map(({ object }) => object);
-      const key = `cluster|${service.host}|${rules.map((rule) => rule.metadata.uid).join()}`;
-      return memo.get(key, [service.service, ...rules], () =>
-        serviceClusters(service, policy).map((cluster) => interner.named(typeUrls.cluster, cluster)),
+      const key = `cluster|${service.namespace}/${service.host}|${rules.map((rule) => rule.metadata.uid).join()}`;
+      return memo.get(key, [service.service, service.selected, ...rules], () =>
+        serviceClusters(model, service, policy).map((cluster) => interner.named(typeUrls.cluster, cluster)),
       );
     });
     return groupOf(resources);
@@ -62,10 +104,12 @@ export function outboundClusters(pass: Pass, namespace: string): Group {
 export type Whereabouts = Pick<Workload, "namespace" | "nodeName" | "labels">;
 
 /** Only the assignments whose slices, pods or rules changed are made anew. No client: for plain TCP, of all services. */
-export function endpoints(pass: Pass, client: Whereabouts | undefined): Group {
+export function endpoints(pass: Pass, client: Whereabouts | undefined, to: Audience | undefined): Group {
   const { memo, model, objects } = pass;
   const inputs = [
-    objects.services,
+    to,
+    to?.scope && rulesOf(pass, to),
+    pass.registry,
     objects.endpointSlices,
     objects.pods,
     objects.namespaces,
@@ -74,10 +118,10 @@ export function endpoints(pass: Pass, client: Whereabouts | undefined): Group {
     pass.localities,
   ];
   const place = client && placeOf(pass, client);
-  return memo.get(client ? `endpoints|${client.namespace}|${place?.key}` : "endpoints", inputs, () => {
-    const services = client ? servicesFor(pass, client.namespace) : model.services;
+  return memo.get(to ? `endpoints|${to.key}|${place?.key}` : "endpoints", inputs, () => {
+    const services = to ? destinationsFor(pass, to) : model.services.filter(({ entry }) => entry === undefined);
     const resources = services.flatMap((service) =>
-      assignments(pass, service, client && policyFor(model, service, client.namespace), place),
+      assignments(pass, service, to && policyFor(model, service, to.namespace), place),
     );
     return groupOf(resources);
   });
@@ -111,6 +155,7 @@ function assignments(
   const rules = policy?.rules.map(({ object }) => object) ?? [];
   const inputs: unknown[] = [
     service.service,
+    service.selected,
     pass.objects.peerAuthentications,
     pass.localities,
     ...rules,
@@ -121,16 +166,16 @@ function assignments(
       if (targetRef?.kind === "Pod")
         inputs.push(model.workloadByKey.get(`${targetRef.namespace ?? service.namespace}/${targetRef.name}`));
   const from = rules.length > 0 ? `${rules.map(({ metadata }) => metadata.uid).join()}|${place?.key}` : "";
-  return memo.get(`assignment|${service.host}|${policy !== undefined}|${from}`, inputs, () =>
+  return memo.get(`assignment|${service.namespace}/${service.host}|${policy !== undefined}|${from}`, inputs, () =>
     serviceAssignments(model, service, policy, place).map((message) => interner.named(typeUrls.endpoint, message)),
   );
 }
 
 /** SDS names of the credentials that DestinationRules name; only gateways are given them. */
-export const clientCredentials = (pass: Pass, namespace: string): readonly string[] =>
-  pass.memo.get(`credentials-of-rules|${namespace}`, [pass.objects.services, pass.objects.destinationRules], () => {
-    const names = servicesFor(pass, namespace).flatMap((service) => {
-      const { trafficPolicy, subsets } = policyFor(pass.model, service, namespace);
+export const clientCredentials = (pass: Pass, to: Audience): readonly string[] =>
+  pass.memo.get(`credentials-of-rules|${to.key}`, [pass.registry, pass.objects.destinationRules, to], () => {
+    const names = servicesFor(pass, to).flatMap((service) => {
+      const { trafficPolicy, subsets } = policyFor(pass.model, service, to.namespace);
       return [undefined, ...subsets].flatMap((subset) =>
         service.ports.flatMap(({ port }) =>
           clientCredentialNames(policyOfPort(trafficPolicy, subset?.trafficPolicy, port).tls),
@@ -140,42 +185,53 @@ export const clientCredentials = (pass: Pass, namespace: string): readonly strin
     return [...new Set(names)];
   });
 
-/** Workloads with the same telemetry share them. */
-export function outboundListeners(pass: Pass, namespace: string, telemetry: ListenerTelemetry): Group {
+/** Workloads with the same telemetry share them, unless a rule tells them apart by label. */
+export function outboundListeners(
+  pass: Pass,
+  to: Audience,
+  labels: Workload["labels"],
+  telemetry: ListenerTelemetry,
+): Group {
   const { memo, model, objects, interner } = pass;
-  const inputs = [objects.services, objects.virtualServices, model.derived, objects.destinationRules];
-  return memo.get(`listeners|${namespace}|${telemetry.key}`, inputs, () => {
-    const services = servicesFor(pass, namespace);
-    const rules = rulesOf(pass, namespace);
-    const http = httpPorts(services).map((port) => interner.named(typeUrls.listener, httpListener(port, telemetry)));
-    const tcp = services.flatMap((service) => {
-      const ruleSet = rulesFor(rules, service.host);
-      const policy = policyFor(model, service, namespace);
+  const inputs = [pass.registry, objects.virtualServices, model.derived, objects.destinationRules, to];
+  const client = clientOf(pass, to, labels);
+  return memo.get(`listeners|${client.key}|${telemetry.key}`, inputs, () => {
+    const services = servicesFor(pass, to);
+    const rules = rulesOf(pass, to);
+    const context = { model, rules, client, telemetry };
+    const shared = egressListeners(context, services, to).map((one) => interner.named(typeUrls.listener, one));
+    const own = services.flatMap((service) => {
+      if (sharesListeners(service)) return [];
       const make = () =>
-        tcpListeners(model, service, ruleSet, telemetry, policy).map((listener) =>
-          interner.named(typeUrls.listener, listener),
-        );
+        tcpListeners(context, service, to).map((listener) => interner.named(typeUrls.listener, listener));
       // A rule's destinations may be other services: then this one alone does not tell whether anything changed.
-      if (ruleSet !== undefined) return make();
-      const applied = policy.rules.map(({ object }) => object);
-      const key = `tcp|${service.host}|${telemetry.key}|${applied.map(({ metadata }) => metadata.uid).join()}`;
-      return memo.get(key, [service.service, ...applied], make);
+      if (rulesFor(rules, service.host) !== undefined) return make();
+      const applied = policyFor(model, service, to.namespace).rules.map(({ object }) => object);
+      const uids = applied.map(({ metadata }) => metadata.uid).join();
+      const key = `tcp|${service.host}|${telemetry.key}|${to.scope ? to.key : ""}|${uids}`;
+      return memo.get(key, [service.service, to.scope, ...applied], make);
     });
-    return groupOf([...http, ...tcp]);
+    return groupOf([...shared, ...own]);
   });
 }
 
-export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload, "namespace" | "labels">): Group {
+const clientOf = (pass: Pass, { namespace, key }: Audience, labels: Workload["labels"]): Client => ({
+  namespace,
+  labels,
+  key: `${key}|${labelKey(pass, labels)}`,
+});
+
+export function outboundRoutes(pass: Pass, to: Audience, { labels }: Pick<Workload, "labels">): Group {
   const { memo, model, objects } = pass;
-  const client: Client = { namespace, labels, key: `${namespace}|${labelKey(pass, labels)}` };
-  const inputs = [objects.services, objects.virtualServices, model.derived, objects.destinationRules];
+  const client = clientOf(pass, to, labels);
+  const inputs = [pass.registry, objects.virtualServices, model.derived, objects.destinationRules, to];
   return memo.get(`routes|${client.key}`, inputs, () => {
-    const services = servicesFor(pass, client.namespace);
-    const rules = rulesOf(pass, client.namespace);
+    const services = servicesFor(pass, to);
+    const rules = rulesOf(pass, to);
     return group(
       pass,
       typeUrls.route,
-      httpPorts(services).map((port) => sidecarRoutes(model, services, rules, client, port, memo)),
+      httpPorts(services, to).map((port) => sidecarRoutes(model, services, rules, client, port, memo, to)),
     );
   });
 }
@@ -184,9 +240,11 @@ export function outboundRoutes(pass: Pass, { namespace, labels }: Pick<Workload,
 function labelKey({ memo, model, objects }: Pass, labels: Workload["labels"]): string {
   const names = memo.get("sourceLabels", [objects.virtualServices], () => {
     const found = new Set<string>();
-    for (const { http } of model.ruleSets)
-      for (const { rule } of http)
-        for (const match of rule.match ?? []) for (const name in match.sourceLabels) found.add(name);
+    for (const { http, object } of model.ruleSets) {
+      const streams = [...(object.spec?.tls ?? []), ...(object.spec?.tcp ?? [])];
+      for (const { match = [] } of [...http.map(({ rule }) => rule), ...streams])
+        for (const { sourceLabels } of match) for (const name in sourceLabels) found.add(name);
+    }
     return [...found].sort();
   });
   return names.map((name) => labels[name] ?? "").join("\0");

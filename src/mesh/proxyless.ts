@@ -4,7 +4,8 @@ import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { type Snapshot, typeUrls } from "../xds/types.ts";
 import type { Group } from "./memo.ts";
-import { endpoints, group, outboundClusters, type Pass, rulesOf, servicesFor } from "./outbound.ts";
+import { endpoints, everybody, group, outboundClusters, type Pass, rulesOf, servicesFor } from "./outbound.ts";
+import type { Audience } from "./sidecar-scope.ts";
 import { nameTable } from "./translate-names.ts";
 import { apiListeners, proxylessCluster, proxylessEndpoints, proxylessRoutes } from "./translate-proxyless.ts";
 
@@ -14,22 +15,19 @@ export function proxylessSnapshot(pass: Pass, nodeId: string): Snapshot | undefi
   const namespace = /^[^~]*~[^~]*~[^~]*~([^~.]+)\.svc\./.exec(nodeId)?.[1];
   if (namespace === undefined) return undefined;
   const { labels = {}, nodeName = "" } = model.workloadByNodeId.get(nodeId) ?? {};
-  const services = servicesFor(pass, namespace);
-  const clusters = outboundClusters(pass, namespace);
-  const assignments = endpoints(pass, { namespace, labels, nodeName });
+  const to = everybody(pass, namespace);
+  const services = servicesFor(pass, to);
+  const rules = rulesOf(pass, to);
+  const clusters = outboundClusters(pass, to);
+  const assignments = endpoints(pass, { namespace, labels, nodeName }, to);
   const key = JSON.stringify([namespace, labels]);
   return {
     resources: {
       [typeUrls.listener]: memo.get(`proxyless-listeners|${namespace}`, [services], () =>
         group(pass, typeUrls.listener, apiListeners(services)),
       ),
-      [typeUrls.route]: memo.get(
-        `proxyless-routes|${key}`,
-        [services, objects.virtualServices, objects.destinationRules],
-        () => {
-          const rules = rulesOf(pass, namespace);
-          return group(pass, typeUrls.route, proxylessRoutes(model, services, rules, { namespace, labels, key }));
-        },
+      [typeUrls.route]: memo.get(`proxyless-routes|${key}`, [services, rules, objects.destinationRules], () =>
+        group(pass, typeUrls.route, proxylessRoutes(model, services, rules, { namespace, labels, key })),
       ),
       [typeUrls.cluster]: memo.get(`proxyless-clusters|${namespace}`, [clusters], () => {
         const made = clusters.resources.flatMap(({ message }) => proxylessCluster(message as Cluster) ?? []);
@@ -43,11 +41,11 @@ export function proxylessSnapshot(pass: Pass, nodeId: string): Snapshot | undefi
   };
 }
 
-/** The names that clients of a namespace may ask for. */
-export function names(pass: Pass, namespace: string): Group {
+/** The names that these clients may ask for. */
+export function names(pass: Pass, to: Audience): Group {
   const { memo, model, objects } = pass;
-  const services = servicesFor(pass, namespace);
-  return memo.get(`names|${namespace}`, [services, objects.endpointSlices, objects.pods], () =>
+  const services = servicesFor(pass, to);
+  return memo.get(`names|${to.key}`, [services, objects.endpointSlices, objects.pods], () =>
     group(pass, typeUrls.nameTable, [nameTable(model, services)]),
   );
 }

@@ -18,8 +18,9 @@ import { adsSource, durationOf, istioMetadata, pack, tcpAddress } from "./envoy.
 import { isHttp } from "./model.ts";
 import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities } from "./policies.ts";
 import { balancingOf } from "./translate-balancing.ts";
+import { dnsDiscovery } from "./translate-entries.ts";
 import { serverNameOptions, upstreamTls } from "./translate-upstream-tls.ts";
-import type { PortModel, ServiceModel, Subset, Workload } from "./types.ts";
+import type { Model, PortModel, ServiceModel, Subset, Workload } from "./types.ts";
 
 /** Istio: connectTimeout of the mesh configuration. */
 const connectTimeoutMs = 10_000;
@@ -40,6 +41,7 @@ export const passthroughCluster: Cluster = create(ClusterSchema, {
   lbPolicy: Lb.CLUSTER_PROVIDED,
   connectTimeout: durationOf(connectTimeoutMs),
   circuitBreakers: thresholds(undefined),
+  metadata: namedAfterItself(passthroughName),
 });
 
 /** Refuses everything. */
@@ -47,35 +49,51 @@ export const blackHoleCluster: Cluster = create(ClusterSchema, {
   name: blackHoleName,
   clusterDiscoveryType: { case: "type", value: Discovery.STATIC },
   connectTimeout: durationOf(connectTimeoutMs),
+  metadata: namedAfterItself(blackHoleName),
 });
 
+/** Metrics name the cluster where there is no service (Istio). */
+function namedAfterItself(name: string) {
+  return istioMetadata({ services: [{ host: name, name, namespace: "unknown" }] });
+}
+
 /** The clusters of a service: per port one for all endpoints and one per subset. */
-export function serviceClusters(service: ServiceModel, policy: AppliedPolicy): Cluster[] {
+export function serviceClusters(model: Model, service: ServiceModel, policy: AppliedPolicy): Cluster[] {
   const clusters: Cluster[] = [];
   for (const port of service.ports) {
     if (port.protocol === "udp") continue;
-    clusters.push(cluster(service, port, undefined, policyOfPort(policy.trafficPolicy, undefined, port.port)));
+    clusters.push(cluster(model, service, port, undefined, policyOfPort(policy.trafficPolicy, undefined, port.port)));
     for (const subset of policy.subsets)
       clusters.push(
-        cluster(service, port, subset, policyOfPort(policy.trafficPolicy, subset.trafficPolicy, port.port)),
+        cluster(model, service, port, subset, policyOfPort(policy.trafficPolicy, subset.trafficPolicy, port.port)),
       );
   }
   return clusters;
 }
 
-function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefined, policy: PortPolicy): Cluster {
+function cluster(
+  model: Model,
+  service: ServiceModel,
+  port: PortModel,
+  subset: Subset | undefined,
+  policy: PortPolicy,
+): Cluster {
   const name = outboundName(port.port, subset?.name ?? "", service.host);
-  const { connectionPool: pool, outlierDetection: outlier, tls } = policy;
-  const balancing = balancingOf(policy.loadBalancer);
+  const { connectionPool: pool, outlierDetection: outlier } = policy;
+  const { entry } = service;
+  const tls = entry && policy.tls ? withNames(policy.tls, entry.subjectAltNames) : policy.tls;
+  const isOriginal = entry?.resolution === "NONE";
+  const balancing = isOriginal ? { lbPolicy: Lb.CLUSTER_PROVIDED } : balancingOf(policy.loadBalancer);
   const connectMs = pool?.tcp?.connectTimeout === undefined ? undefined : parseDurationMs(pool.tcp.connectTimeout);
   const passthrough = balancing.lbPolicy === Lb.CLUSTER_PROVIDED;
+  const byDns = !passthrough && entry !== undefined && entry.resolution !== "STATIC";
   const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
   const transportSocket = upstreamTls(tls, `outbound_.${port.port}_.${subset?.name ?? ""}_.${service.host}`);
   const serverName = serverNameOptions(tls);
   const message = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: passthrough ? Discovery.ORIGINAL_DST : Discovery.EDS },
-    ...(!passthrough && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
+    ...(!passthrough && !byDns && { edsClusterConfig: { edsConfig: adsSource, serviceName: name } }),
     connectTimeout: durationOf(connectMs ?? connectTimeoutMs),
     ...balancing,
     // No panic unless asked for, as Istio: with a few pods per service it would hit the ones known to fail.
@@ -96,9 +114,14 @@ function cluster(service: ServiceModel, port: PortModel, subset: Subset | undefi
       ...(subset !== undefined && { subset: subset.name }),
     }),
   });
+  if (byDns) Object.assign(message, dnsDiscovery(model, service, port, subset, policy, name));
   limitConnections(message, multiplexed, pool);
   return message;
 }
+
+/** Names that the entry knows count where the rule has none of its own. */
+const withNames = (tls: NonNullable<PortPolicy["tls"]>, names: readonly string[]): NonNullable<PortPolicy["tls"]> =>
+  tls.subjectAltNames?.length || names.length === 0 ? tls : { ...tls, subjectAltNames: [...names] };
 
 /** 0 means unset (Istio), not none at all. */
 function thresholds(pool: PortPolicy["connectionPool"]) {

@@ -1,18 +1,12 @@
 // EndpointSlices and pods → load assignments, with locality, health and tunnel. Pure.
 
-import { create } from "@bufbuild/protobuf";
-import { type Metadata, MetadataSchema } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import { HealthStatus } from "#gen/xds/envoy/config/core/v3/health_check_pb.js";
-import { type LbEndpoint, LbEndpointSchema } from "#gen/xds/envoy/config/endpoint/v3/endpoint_components_pb.js";
-import {
-  type ClusterLoadAssignment,
-  ClusterLoadAssignmentSchema,
-} from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
+import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { matchesMap } from "../api/selectors.ts";
-import { tcpAddress } from "./envoy.ts";
 import { type AppliedPolicy, policyOfPort } from "./policies.ts";
+import { givenEndpoints } from "./service-entries.ts";
+import { assignment } from "./translate-assignment.ts";
 import { outboundName } from "./translate-clusters.ts";
-import { groupByLocality, type LocalityGroup, type Place } from "./translate-locality.ts";
+import { groupByLocality, type Locality, type Place } from "./translate-locality.ts";
 import { type PeerMode, peerModeOf, peerModesOf } from "./translate-security.ts";
 import { usesTunnel } from "./translate-upstream-tls.ts";
 import type { Model, PortModel, ServiceModel, Workload } from "./types.ts";
@@ -26,6 +20,12 @@ export interface Endpoint {
   nodeName: string;
   /** What its PeerAuthentications make of its port; DISABLE outside the mesh. */
   peers: PeerMode;
+  /** What subsets ask for; a pod's own where absent. */
+  labels?: Readonly<Record<string, string>> | undefined;
+  /** 1 where absent. */
+  weight?: number | undefined;
+  /** Its node's where absent. */
+  locality?: Locality | undefined;
 }
 
 /** Further endpoints of one service port are left out; nothing on one machine comes near. */
@@ -55,7 +55,7 @@ export function endpointsOf(model: Model, service: ServiceModel, port: PortModel
       }
     }
   }
-  const endpoints = [...found.values()];
+  const endpoints = [...found.values(), ...givenEndpoints(model, service, port)];
   if (!endpoints.some((endpoint) => !endpoint.draining)) return [];
   return endpoints.sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1));
 }
@@ -68,58 +68,25 @@ export function serviceAssignments(
   place: Place | undefined,
 ): ClusterLoadAssignment[] {
   const assignments: ClusterLoadAssignment[] = [];
+  if (service.entry !== undefined && service.entry.resolution !== "STATIC") return assignments;
   for (const port of service.ports) {
     if (port.protocol === "udp") continue;
     const all = endpointsOf(model, service, port);
     for (const subset of [undefined, ...(policy?.subsets ?? [])]) {
       const name = outboundName(port.port, subset?.name ?? "", service.host);
       const applied = policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port);
-      const tunnel = policy !== undefined && usesTunnel(applied.tls);
+      // Auto mTLS is for the mesh's own: what is said to be outside is reached as the rules say (Istio: MeshExternal).
+      const tunnel = policy !== undefined && usesTunnel(applied.tls) && !(service.entry?.isExternal && !applied.tls);
       // In a panic everybody gets requests: those that end must not.
       const panics = Boolean(applied.outlierDetection?.minHealthPercent);
       const endpoints = all.filter(
-        ({ workload, draining }) =>
-          (subset === undefined || (workload && matchesMap(subset.labels, workload.labels))) && !(panics && draining),
+        ({ workload, draining, labels }) =>
+          (subset === undefined || matchesMap(subset.labels, labels ?? workload?.labels ?? {})) &&
+          !(panics && draining),
       );
       const live = endpoints.some((endpoint) => !endpoint.draining) ? endpoints : [];
       assignments.push(assignment(name, groupByLocality(model, live, applied, place), tunnel));
     }
   }
   return assignments;
-}
-
-function assignment(
-  clusterName: string,
-  groups: readonly LocalityGroup<Endpoint>[],
-  tunnel: boolean,
-): ClusterLoadAssignment {
-  return create(ClusterLoadAssignmentSchema, {
-    clusterName,
-    endpoints: groups.map(({ locality, priority, weight, endpoints }) => ({
-      locality,
-      priority,
-      loadBalancingWeight: weight,
-      lbEndpoints: endpoints.map((endpoint) => lbEndpoint(endpoint, tunnel)),
-    })),
-  });
-}
-
-function lbEndpoint(endpoint: Endpoint, tunnel: boolean): LbEndpoint {
-  const { workload } = endpoint;
-  return create(LbEndpointSchema, {
-    hostIdentifier: { case: "endpoint", value: { address: tcpAddress(endpoint.address, endpoint.port) } },
-    healthStatus: endpoint.draining ? HealthStatus.DRAINING : HealthStatus.HEALTHY,
-    loadBalancingWeight: 1,
-    ...(workload && { metadata: endpointMetadata(workload, endpoint.address, tunnel && endpoint.peers !== "DISABLE") }),
-  });
-}
-
-function endpointMetadata(workload: Workload, address: string, tunnel: boolean): Metadata {
-  const filterMetadata: Metadata["filterMetadata"] = { istio: { workload: workload.about } };
-  if (tunnel && workload.injected)
-    filterMetadata["meshbed.tunnel"] = {
-      address: `${address}:${workload.tunnelPort}`,
-      identity: workload.identity,
-    };
-  return create(MetadataSchema, { filterMetadata });
 }

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Cluster } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import type { Filter } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import type { Filter, FilterChain } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { matchesMap } from "../api/selectors.ts";
@@ -13,24 +13,27 @@ import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./f
 import { isVisible } from "./hosts.ts";
 import { isHttp } from "./model.ts";
 import { type AppliedPolicy, policyFor, subsetPolicy, tcpSettingsOf } from "./policies.ts";
+import { type Audience, bindOf, servesPort } from "./sidecar-scope.ts";
 import { inboundCluster, inboundName, outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
 import { type PeerModes, peerModeOf, peerModesOf, policiesFor } from "./translate-security.ts";
 import { type JwtResources, jwtResources } from "./translate-security-jwt.ts";
 import { httpRbac, networkRbac, strictFilter } from "./translate-security-rbac.ts";
+import { filterChain, type StreamContext, streamChains } from "./translate-streams.ts";
 import { noTelemetry, telemetryOf } from "./translate-telemetry.ts";
 import { type RuleIndex, rulesFor } from "./translate-virtual-hosts.ts";
 import type { Model, PortModel, RuleSet, ServiceModel, Workload } from "./types.ts";
 
 const inboundPort = 15006;
-const anyAddress = "0.0.0.0";
 
 export interface ListenerOptions {
   name: string;
   address: string;
   port: number;
-  filters: readonly Filter[];
+  /** Of its only chain, unless `chains` are given. */
+  filters?: readonly Filter[];
+  chains?: readonly FilterChain[];
   /** Bound as written; otherwise matched against what a connection was made to. */
   bind: boolean;
   about?: string;
@@ -40,41 +43,23 @@ export function outboundListener(options: ListenerOptions): Listener {
   return create(ListenerSchema, {
     name: options.name,
     address: tcpAddress(options.address, options.port),
-    filterChains: [{ filters: [...options.filters] }],
+    filterChains: options.chains ? [...options.chains] : [{ filters: [...(options.filters ?? [])] }],
     trafficDirection: TrafficDirection.OUTBOUND,
     bindToPort: options.bind,
     ...(options.about !== undefined && { metadata: istioMetadata({ workload: options.about }) }),
   });
 }
 
-/** HTTP: one wildcard listener per port, routed by Host. */
-export function httpListener(port: number, telemetry: ListenerTelemetry): Listener {
-  const name = `${anyAddress}_${port}`;
-  return outboundListener({
-    name,
-    address: anyAddress,
-    port,
-    filters: [httpManager({ statPrefix: `outbound_${name}`, routes: String(port), edge: false, telemetry })],
-    bind: false,
-  });
-}
-
-/** TCP: a listener per service address. `ruleSet`: the VirtualService of the host. */
-export function tcpListeners(
-  model: Model,
-  service: ServiceModel,
-  ruleSet: RuleSet | undefined,
-  telemetry: ListenerTelemetry,
-  policy: AppliedPolicy,
-): Listener[] {
+/** TCP: a listener per service address. */
+export function tcpListeners(context: StreamContext, service: ServiceModel, audience: Audience): Listener[] {
   const listeners: Listener[] = [];
   for (const port of service.ports) {
-    if (isHttp(port.protocol) || port.protocol === "udp") continue;
+    if (isHttp(port.protocol) || port.protocol === "udp" || !servesPort(audience, service, port.port)) continue;
+    if (bindOf(audience, port.port) !== undefined) continue;
     for (const address of service.addresses) {
-      const filters = tcpFilters(model, service, port, ruleSet, telemetry, policy);
-      listeners.push(
-        outboundListener({ name: `${address}_${port.port}`, address, port: port.port, filters, bind: false }),
-      );
+      const chains = streamChains(context, service, port, { address, cidr: undefined });
+      const options = { name: `${address}_${port.port}`, address, port: port.port, bind: false };
+      listeners.push(outboundListener({ ...options, chains: chains.map(filterChain) }));
     }
   }
   return listeners;

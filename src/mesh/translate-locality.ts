@@ -22,6 +22,9 @@ export interface Place {
 interface Placed {
   workload: Workload | undefined;
   nodeName: string;
+  labels?: Readonly<Record<string, string>> | undefined;
+  weight?: number | undefined;
+  locality?: Locality | undefined;
 }
 
 /** Endpoints of one locality with one priority. */
@@ -63,14 +66,15 @@ export function groupByLocality<E extends Placed>(
   const labels = failover?.priority ?? [];
   const groups = new Map<string, LocalityGroup<E>>();
   for (const endpoint of endpoints) {
-    const locality = localityOf(model, endpoint.nodeName);
-    const own = labels.length > 0 ? placeLabels(model, endpoint.nodeName, endpoint.workload?.labels) : {};
+    const locality = endpoint.locality ?? localityOf(model, endpoint.nodeName);
+    const own =
+      labels.length > 0 ? placeLabels(model, endpoint.nodeName, endpoint.labels ?? endpoint.workload?.labels) : {};
     let priority = 0;
     if (place && labels.length > 0) priority = priorityByLabels(place.labels, own, labels);
     else if (place && failover) priority = priorityByPlace(place.locality, locality, failover.failover);
     const id = `${localityText(locality)}|${priority}`;
     const group = getOrAdd(groups, id, () => ({ locality, priority, weight: 0, endpoints: [] }));
-    group.weight++;
+    group.weight += endpoint.weight || 1;
     group.endpoints.push(endpoint);
   }
   const sorted = [...groups.keys()].sort().map((id) => groups.get(id)!);

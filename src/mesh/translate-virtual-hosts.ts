@@ -14,6 +14,7 @@ import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
 import type { Memo } from "./memo.ts";
 import { isHttp } from "./model.ts";
 import { policyFor, subsetPolicy } from "./policies.ts";
+import { type Audience, importsRules, importsService, servesPort } from "./sidecar-scope.ts";
 import { hashPolicyOf } from "./translate-balancing.ts";
 import { outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
@@ -31,13 +32,28 @@ export interface Client {
 /** Hosts outside the mesh that only a VirtualService knows are served on this port (Istio). */
 const unknownHostsPort = 80;
 
-export const visibleServices = (model: Model, namespace: string): ServiceModel[] =>
-  model.services.filter((service) => isVisible(service.exportTo, namespace));
+/** What clients are told of, one service a host: that of their own namespace, else the one that stands for the host anyway. */
+export function visibleServices(model: Model, audience: Audience): ServiceModel[] {
+  const { namespace } = audience;
+  const visible = model.services.filter(
+    (service) => isVisible(service.exportTo, namespace) && importsService(audience, service),
+  );
+  const chosen = new Map<string, ServiceModel>();
+  for (const service of visible) {
+    const known = chosen.get(service.host);
+    if (known === undefined || service.namespace === namespace) chosen.set(service.host, service);
+    else if (known.namespace !== namespace && model.serviceByHost.get(service.host) === service)
+      chosen.set(service.host, service);
+  }
+  return [...chosen.values()];
+}
 
-/** Ports on which sidecars of a namespace listen for HTTP. */
-export function httpPorts(services: readonly ServiceModel[]): number[] {
+/** Ports on which sidecars listen for HTTP. */
+export function httpPorts(services: readonly ServiceModel[], audience: Audience): number[] {
   const ports = new Set<number>();
-  for (const service of services) for (const port of service.ports) if (isHttp(port.protocol)) ports.add(port.port);
+  for (const service of services)
+    for (const { port, protocol } of service.ports)
+      if (isHttp(protocol) && !ports.has(port) && servesPort(audience, service, port)) ports.add(port);
   return [...ports].sort((a, b) => a - b);
 }
 
@@ -52,9 +68,11 @@ export interface RuleIndex {
 }
 
 /** In the mesh VirtualServices for one host do not merge: the oldest wins. */
-export function meshRules(model: Model, namespace: string): RuleIndex {
-  const known = [...model.derived.ruleSets, ...model.ruleSets];
-  const all = known.filter((rules) => rules.gateways.has("mesh") && isVisible(rules.exportTo, namespace));
+export function meshRules(model: Model, audience: Audience): RuleIndex {
+  const all = [...model.derived.ruleSets, ...model.ruleSets].filter(
+    (rules) =>
+      rules.gateways.has("mesh") && isVisible(rules.exportTo, audience.namespace) && importsRules(audience, rules),
+  );
   const exact = new Map<string, RuleSet>();
   for (const rules of all) for (const host of rules.hosts) if (!exact.has(host)) exact.set(host, rules);
   const wildcards = [...exact].filter(([host]) => host.startsWith("*"));
@@ -72,11 +90,13 @@ export function sidecarRoutes(
   client: Client,
   port: number,
   memo: Memo,
+  audience: Audience,
 ): RouteConfiguration {
   const hosts: VirtualHost[] = [];
   const known = new Set<string>();
   for (const service of services) {
     if (!service.ports.some((p) => p.port === port && isHttp(p.protocol))) continue;
+    if (!servesPort(audience, service, port)) continue;
     const ruleSet = rulesFor(rules, service.host);
     const inputs: unknown[] = [service.service, ruleSet];
     for (const host of [service.host, ...(ruleSet?.destinations ?? [])]) {
@@ -95,7 +115,7 @@ export function sidecarRoutes(
   if (port === unknownHostsPort) hosts.push(...unknownHosts(model, rules, known, client, port));
   return create(RouteConfigurationSchema, {
     name: String(port),
-    virtualHosts: [...hosts, allowAny],
+    virtualHosts: [...hosts, audience.registryOnly ? blockAll : allowAny],
     validateClusters: false,
     ignorePortInHostMatching: false,
   });
@@ -152,8 +172,13 @@ function ruleRoutes(model: Model, ruleSet: RuleSet, client: Client, port: number
 
 /** Every way a client may write the service, each also with the port (Istio: generateVirtualHostDomains). */
 export function domainsOf(service: ServiceModel, clientNamespace: string, port: number): string[] {
-  const { name, namespace, host, addresses } = service;
+  const { name, namespace, host, addresses, entry } = service;
   const names = [host];
+  if (entry !== undefined) {
+    // A range of addresses is nothing that a Host field could say.
+    names.push(...addresses.filter((address) => !address.includes("/")));
+    return names.flatMap((domain) => [domain, hostPort(domain, port)]);
+  }
   if (clientNamespace === namespace) names.push(name);
   names.push(`${name}.${namespace}`, `${name}.${namespace}.svc`, ...addresses);
   return names.flatMap((domain) => [domain, hostPort(domain, port)]);
@@ -199,6 +224,20 @@ const allowAny: VirtualHost = create(VirtualHostSchema, {
         case: "route",
         value: { clusterSpecifier: { case: "cluster", value: passthroughName }, timeout: durationOf(0) },
       },
+    }),
+  ],
+  includeRequestAttemptCount: true,
+});
+
+/** Istio's REGISTRY_ONLY. */
+const blockAll: VirtualHost = create(VirtualHostSchema, {
+  name: "block_all",
+  domains: ["*"],
+  routes: [
+    create(RouteSchema, {
+      name: "block_all",
+      match: routeMatch(undefined),
+      action: { case: "directResponse", value: { status: 502 } },
     }),
   ],
   includeRequestAttemptCount: true,

@@ -6,6 +6,7 @@ import { createInterner, createMemo, type Group, groupOf, joinGroups, stable } f
 import { type ReadSettings, readSettings } from "./mesh-settings.ts";
 import { buildModel, createModelMemo, isHttp } from "./model.ts";
 import {
+  audience,
   clientCredentials,
   endpoints,
   group,
@@ -97,7 +98,9 @@ export function createTranslator(options: {
     const localities = model.nodes
       .map(({ metadata: { name } }) => `${name}:${localityText(localityOf(model, name))}`)
       .join();
-    return { ...kept, objects, model, localities };
+    const sources = [objects.services, objects.serviceEntries, objects.workloadEntries];
+    const registry = kept.memo.get("registry", sources, () => ({}));
+    return { ...kept, objects, model, localities, registry };
   };
   let pass = state(noObjects);
   const fixed: Fixed = {
@@ -146,9 +149,10 @@ const policiesOf = ({ objects }: Pass): unknown[] => [
 ];
 
 function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot {
-  const { memo, model, objects } = pass;
-  const { namespace, key } = workload;
-  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, objects.services, ...policiesOf(pass)], () => {
+  const { memo, model } = pass;
+  const { key } = workload;
+  const to = audience(pass, workload);
+  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, pass.registry, ...policiesOf(pass)], () => {
     const own = inbound(model, workload);
     return {
       clusters: group(pass, typeUrls.cluster, own.clusters),
@@ -159,18 +163,18 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
     model.config.mode === "ports"
       ? portOutbound(pass, workload)
       : {
-          listeners: outboundListeners(pass, namespace, telemetryOf(model, workload, "CLIENT")),
-          routes: outboundRoutes(pass, workload),
+          listeners: outboundListeners(pass, to, workload.labels, telemetryOf(model, workload, "CLIENT")),
+          routes: outboundRoutes(pass, to, workload),
         };
   return {
     resources: {
-      [typeUrls.cluster]: joinGroups(outboundClusters(pass, namespace), fixed.clusters, clusters),
-      [typeUrls.endpoint]: endpoints(pass, workload),
+      [typeUrls.cluster]: joinGroups(outboundClusters(pass, to), fixed.clusters, clusters),
+      [typeUrls.endpoint]: endpoints(pass, workload, to),
       [typeUrls.listener]: joinGroups(outbound.listeners, listeners),
       [typeUrls.route]: outbound.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, []),
       get [typeUrls.nameTable]() {
-        return names(pass, namespace);
+        return names(pass, to);
       },
     },
   };
@@ -179,10 +183,10 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
 /** In `ports` mode a sidecar listens where the kubelet told its pod. */
 function portOutbound(pass: Pass, workload: Workload): { listeners: Group; routes: Group } {
   const { memo, model, objects } = pass;
-  const inputs = [workload, objects.services, objects.virtualServices, objects.destinationRules, objects.telemetries];
+  const rules = rulesOf(pass, audience(pass, workload));
+  const inputs = [workload, pass.registry, rules, objects.destinationRules, objects.telemetries];
   return memo.get(`ports|${workload.key}`, inputs, () => {
     const client = { namespace: workload.namespace, labels: workload.labels, key: workload.key };
-    const rules = rulesOf(pass, workload.namespace);
     const routes = Object.keys(workload.servicePorts).flatMap((key) => {
       const found = servicePortOf(model, key);
       if (found === undefined || !isHttp(found.port.protocol)) return [];
@@ -199,13 +203,14 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
   const { memo, model, objects } = pass;
   const inputs = [
     workload,
-    objects.services,
+    pass.registry,
     objects.virtualServices,
     objects.destinationRules,
     objects.gateways,
     model.derived,
     ...policiesOf(pass),
   ];
+  const to = audience(pass, workload);
   const own = memo.get(`gateway|${workload.key}`, inputs, () => {
     const made = gatewayResources(model, workload);
     return {
@@ -217,12 +222,12 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
   });
   return {
     resources: {
-      [typeUrls.cluster]: joinGroups(outboundClusters(pass, workload.namespace), fixed.clusters, own.clusters),
-      [typeUrls.endpoint]: endpoints(pass, workload),
+      [typeUrls.cluster]: joinGroups(outboundClusters(pass, to), fixed.clusters, own.clusters),
+      [typeUrls.endpoint]: endpoints(pass, workload, to),
       [typeUrls.listener]: own.listeners,
       [typeUrls.route]: own.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, [
-        ...new Set([...own.credentials, ...clientCredentials(pass, workload.namespace)]),
+        ...new Set([...own.credentials, ...clientCredentials(pass, to)]),
       ]),
     },
   };
@@ -259,7 +264,7 @@ function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snaps
   return {
     resources: {
       [typeUrls.cluster]: joinGroups(plain.clusters, fixed.clusters),
-      [typeUrls.endpoint]: endpoints(pass, undefined),
+      [typeUrls.endpoint]: endpoints(pass, undefined, undefined),
       [typeUrls.listener]: joinGroups(plain.listeners, own),
       [typeUrls.workload]: workloads,
     },
@@ -268,12 +273,13 @@ function nodeSnapshot(pass: Pass, fixed: Fixed, name: string, ip: string): Snaps
 
 /** In `ports` mode there are no service addresses to listen on. */
 function plainResources({ memo, model, interner }: Pass): { clusters: Group; listeners: Group } {
-  const clusters = model.services.flatMap((service) =>
+  const services = model.services.filter(({ entry }) => entry === undefined);
+  const clusters = services.flatMap((service) =>
     memo.get(`plain-cluster|${service.host}`, [service.service], () =>
       plainClusters(service).map((cluster) => interner.named(typeUrls.cluster, cluster)),
     ),
   );
-  const listening = model.config.mode === "ports" ? [] : model.services;
+  const listening = model.config.mode === "ports" ? [] : services;
   const listeners = listening.flatMap((service) =>
     memo.get(`plain-listener|${service.host}`, [service.service], () =>
       plainListeners(service).map((listener) => interner.named(typeUrls.listener, listener)),

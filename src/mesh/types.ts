@@ -99,6 +99,21 @@ export interface ServiceModel {
   /** Namespaces that may see it; undefined: all. */
   exportTo: ReadonlySet<string> | undefined;
   slices: readonly EndpointSlice[];
+  /** WorkloadEntries that its selector finds, and pods where it is a ServiceEntry's; the slices have a Service's pods. */
+  selected?: readonly (Workload | WorkloadEntry)[];
+  /** Set when a ServiceEntry describes it; `service` is then that entry in a Service's shape. */
+  entry?: EntryPart;
+}
+
+/** What a ServiceEntry says beyond what a Service can. */
+export interface EntryPart {
+  /** Outside the mesh: reached in plain text unless a rule says otherwise. */
+  isExternal: boolean;
+  /** NONE: wherever the caller wanted to go. */
+  resolution: "NONE" | "STATIC" | "DNS" | "DNS_ROUND_ROBIN";
+  endpoints: readonly NonNullable<NonNullable<ServiceEntry["spec"]>["endpoints"]>[number][];
+  /** One of them the server's certificate must have, where a rule asks for TLS. */
+  subjectAltNames: readonly string[];
 }
 
 /** A pod with an address. */
@@ -202,7 +217,9 @@ export interface Model {
   config: MeshConfig;
   settings: MeshSettings;
   settingsProblems: readonly Problem[];
+  /** By host; several of one host when entries of different namespaces describe it. */
   services: readonly ServiceModel[];
+  /** Services before entries, then the oldest entry. */
   serviceByHost: ReadonlyMap<string, ServiceModel>;
   workloads: readonly Workload[];
   workloadByKey: ReadonlyMap<string, Workload>;
@@ -220,6 +237,8 @@ export interface Model {
   peerAuthentications: readonly PeerAuthentication[];
   requestAuthentications: readonly RequestAuthentication[];
   telemetries: readonly Telemetry[];
+  /** Oldest first. */
+  sidecars: readonly Sidecar[];
   nodes: readonly Node[];
   nodeByName: ReadonlyMap<string, Node>;
   /** By "namespace/name". */

@@ -228,7 +228,8 @@ export class NodeProxy implements Swept {
       if (!this.#intercepts) continue;
       for (const listener of node.listeners.values()) {
         if (listener.bindToPort) continue;
-        if (listener.direction === "outbound" || listener.isTunnel) wildcard(listener.port);
+        if (listener.takesRest) for (const port of listener.restPorts) wildcard(port);
+        else if (listener.direction === "outbound" || listener.isTunnel) wildcard(listener.port);
         else for (const { destinationPort } of listener.chains) if (destinationPort) wildcard(destinationPort);
       }
     }

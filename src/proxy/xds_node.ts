@@ -99,6 +99,7 @@ export class XdsNode {
   readonly #removedClusters = new Set<string>();
   readonly #registered = new Map<string, InboundTarget>();
   #byAddress = new Map<string, CompiledListener>();
+  #rest: CompiledListener | undefined;
   #workload: string | undefined;
   readonly #certified: boolean;
   #cancelWarming: Cancel | undefined;
@@ -146,9 +147,9 @@ export class XdsNode {
     return this.#warmed && secured.every((tls) => tls.context("") !== undefined);
   }
 
-  /** The outbound listener for a destination: the exact address, else the wildcard of its port. */
+  /** The outbound listener for a destination: the exact address, else the wildcard of its port, else the one that takes the rest. */
   outboundListener(host: string, port: number): CompiledListener | undefined {
-    return this.#byAddress.get(`${host}:${port}`) ?? this.#byAddress.get(`0.0.0.0:${port}`);
+    return this.#byAddress.get(`${host}:${port}`) ?? this.#byAddress.get(`0.0.0.0:${port}`) ?? this.#rest;
   }
 
   /** For a connection to the workload itself: the listener of exactly this address (the tunnel), else virtualInbound with a chain for the port. */
@@ -455,8 +456,10 @@ export class XdsNode {
 
   #publish(): void {
     this.#byAddress = new Map();
+    this.#rest = undefined;
     for (const listener of this.listeners.values())
-      if (listener.direction === "outbound") this.#byAddress.set(`${listener.host}:${listener.port}`, listener);
+      if (listener.takesRest) this.#rest = listener;
+      else if (listener.direction === "outbound") this.#byAddress.set(`${listener.host}:${listener.port}`, listener);
     this.#deps.onListeners();
   }
 

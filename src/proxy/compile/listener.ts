@@ -52,6 +52,9 @@ export interface CompiledListener {
   host: string;
   port: number;
   bindToPort: boolean;
+  /** Takes the connections that no other listener of its workload does (use_original_dst), on these ports as well. */
+  takesRest: boolean;
+  restPorts: readonly number[];
   direction: "inbound" | "outbound";
   /** connect_terminate: CONNECT selects the chain. */
   isTunnel: boolean;
@@ -104,6 +107,8 @@ export function compileListener(message: ListenerMessage, context: ListenerConte
     host,
     port,
     bindToPort: message.bindToPort ?? true,
+    takesRest: message.useOriginalDst === true && message.bindToPort === false,
+    restPorts: message.additionalAddresses.map(({ address }) => socketAddress(address, `listener ${name}`).port),
     direction,
     isTunnel,
     chains,
