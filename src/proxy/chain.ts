@@ -4,6 +4,7 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Random } from "../kernel/random.ts";
+import type { Http2Limits } from "../wire/http2_connection.ts";
 import type { OwnedSocket } from "../wire/socket.ts";
 import type { ClusterSlot, WorkloadIdentity } from "./clusters/cluster.ts";
 import type { Resolve } from "./clusters/dns.ts";
@@ -66,6 +67,9 @@ export interface HttpChain {
   owner: ChainOwner;
   inbound: boolean;
   routes: RouteSlot;
+  /** What the client may speak (codec_type). */
+  codec: "auto" | "http1" | "http2";
+  http2: Http2Limits;
   filters: readonly Filter[];
   /** Those of `filters` that see answers, last one first. */
   responders: readonly Filter[];

@@ -6,7 +6,9 @@ import type { Runtime } from "./chain.ts";
 import type { ClusterSlot, ConnectionWaiter, Endpoint, Usage, WorkloadIdentity } from "./clusters/cluster.ts";
 import type { Cluster } from "./clusters/config.ts";
 import { Dial, type DialListener } from "./dial.ts";
+import { Http2Pool, type PoolWaiter } from "./http/h2_pool.ts";
 import { countConnection, UpstreamConnection, uncountConnection } from "./http/upstream.ts";
+import type { Upstream } from "./http/upstream_contract.ts";
 import { callerFields } from "./telemetry/edges.ts";
 
 export interface ConnectorUser {
@@ -17,7 +19,7 @@ export interface ConnectorUser {
   /** Whose circuit breakers apply. */
   readonly priority: RoutePriority;
   /** May come from inside `connect`. */
-  onConnected(upstream: UpstreamConnection): void;
+  onConnected(upstream: Upstream): void;
   onConnectFailed(timedOut: boolean, reason: string): void;
   /** Connections and queue are full. */
   onOverflow(): void;
@@ -26,13 +28,16 @@ export interface ConnectorUser {
 }
 
 /** idle → dialling → connected | failed; idle → waiting → idle. One try at a time; reused try after try. */
-export class Connector implements DialListener {
+export class Connector implements DialListener, PoolWaiter {
   readonly #runtime: Runtime;
   readonly #user: ConnectorUser;
   #endpoint!: Endpoint;
   #slot!: ClusterSlot;
   #cluster!: Cluster;
   #dial: Dial | undefined;
+  /** Where this waits for a connection that is being opened. */
+  #pool: Http2Pool | undefined;
+  #http2 = false;
   #waiter: ConnectionWaiter | undefined;
   /** Where the waiter is counted. */
   #queue: Usage | undefined;
@@ -52,20 +57,60 @@ export class Connector implements DialListener {
     this.#endpoint = endpoint;
     this.#slot = slot;
     this.#cluster = cluster;
-    const { priority } = this.#user;
-    const thresholds = priority === "high" ? cluster.highThresholds : cluster.thresholds;
-    // As Envoy: every host may have one connection whatever the limit, so that a request in the queue is always served.
-    if (slot.connectionsActive >= thresholds.connectionsMax && endpoint.connections > 0) {
-      const usage = usageOf(slot, priority);
-      if (admitsPending(thresholds, usage)) this.#wait(usage);
-      else this.#user.onOverflow();
-      return;
-    }
+    this.#http2 = false;
+    if (this.#isFull()) return;
     const { transport } = endpoint;
     countConnection(endpoint, slot);
     const { caller, entered } = this.#user;
     const fields = transport.connectTarget === undefined ? "" : callerFields(caller);
     this.#dial = new Dial(transport, cluster.connectTimeoutMs, fields, this.#runtime, this, entered);
+  }
+
+  /** A stream on a connection that the endpoint shares between requests. */
+  connectHttp2(endpoint: Endpoint, slot: ClusterSlot, cluster: Cluster): void {
+    endpoint.http2 ??= new Http2Pool(endpoint, slot, this.#runtime);
+    const pool = endpoint.http2 as Http2Pool;
+    const upstream = pool.take();
+    if (upstream !== undefined) {
+      this.#user.onConnected(upstream);
+      return;
+    }
+    this.#endpoint = endpoint;
+    this.#slot = slot;
+    this.#cluster = cluster;
+    this.#http2 = true;
+    if (!pool.expectsRoom) {
+      if (this.#isFull()) return;
+      const { caller, entered = false } = this.#user;
+      const fields = endpoint.transport.connectTarget === undefined ? "" : callerFields(caller);
+      pool.dial(cluster, cluster.http2!, { callerFields: fields, entered });
+    }
+    this.#pool = pool;
+    pool.wait(this);
+  }
+  onPooled(upstream: Upstream): void {
+    this.#pool = undefined;
+    this.#user.onConnected(upstream);
+    this.#user.onConnectLater();
+  }
+  onPoolFailed(timedOut: boolean, reason: string): void {
+    this.#pool = undefined;
+    this.#user.onConnectFailed(timedOut, reason);
+  }
+
+  /**
+   * No further connection may be opened: waits for a free one, or overflows. As Envoy: every host may have one connection whatever the
+   * limit, so that a request in the queue is always served.
+   */
+  #isFull(): boolean {
+    const { priority } = this.#user;
+    const slot = this.#slot;
+    const thresholds = priority === "high" ? this.#cluster.highThresholds : this.#cluster.thresholds;
+    if (slot.connectionsActive < thresholds.connectionsMax || this.#endpoint.connections === 0) return false;
+    const usage = usageOf(slot, priority);
+    if (admitsPending(thresholds, usage)) this.#wait(usage);
+    else this.#user.onOverflow();
+    return true;
   }
 
   #wait(usage: Usage): void {
@@ -81,7 +126,9 @@ export class Connector implements DialListener {
             return;
           }
           this.#waiter = undefined;
-          this.connect(endpoint, slot, slot.current ?? this.#cluster, false);
+          const cluster = slot.current ?? this.#cluster;
+          if (this.#http2 && cluster.http2 !== undefined) this.connectHttp2(endpoint, slot, cluster);
+          else this.connect(endpoint, slot, cluster, false);
           this.#user.onConnectLater();
         });
       },
@@ -110,6 +157,8 @@ export class Connector implements DialListener {
 
   /** The try is over without a connection. Harmless at any other time. */
   abort(): void {
+    this.#pool?.forget(this);
+    this.#pool = undefined;
     if (this.#dial !== undefined) {
       this.#dial.abort();
       this.#dial = undefined;

@@ -6,6 +6,7 @@ import { connectRequest, TunnelAnswerReader } from "../wire/tunnel.ts";
 import type { Runtime } from "./chain.ts";
 import type { Transport } from "./clusters/cluster.ts";
 import { isPortTaken, type PodSource, sourcePortTriesMax } from "./pod_source.ts";
+import { wireAlpn } from "./tls/params.ts";
 
 export interface DialListener {
   /** The socket is the listener's now: it must set `socket.data`. `rest` was read past the tunnel's answer. */
@@ -18,6 +19,7 @@ export class Dial implements SocketOwner {
   readonly #transport: Transport;
   readonly #listener: DialListener;
   readonly #caller: string;
+  readonly #alpn: string;
   readonly #source: PodSource | undefined;
   #sourceTries = 0;
   readonly #cancelTimer: Cancel;
@@ -33,10 +35,13 @@ export class Dial implements SocketOwner {
     runtime: Pick<Runtime, "clock" | "podSource">,
     listener: DialListener,
     entered = false,
+    /** "h2": the one protocol that is offered to the server, where TLS goes to the server itself. */
+    alpn = "",
   ) {
     this.#transport = transport;
     this.#listener = listener;
     this.#caller = caller;
+    this.#alpn = transport.connectTarget === undefined ? alpn : "";
     this.#source = runtime.podSource(transport.host, entered);
     this.#cancelTimer = runtime.clock.after(timeoutMs, () => this.#fail("connection timeout"));
     this.#start();
@@ -65,7 +70,12 @@ export class Dial implements SocketOwner {
       return;
     }
     // The chain is verified by the TLS library; names are checked below, as a SPIFFE certificate has none it would accept.
-    const settings = { secureContext, serverName: tls.serverName, rejectUnauthorized: false };
+    const settings = {
+      secureContext,
+      serverName: tls.serverName,
+      rejectUnauthorized: false,
+      ...(this.#alpn !== "" && { ALPNProtocols: wireAlpn([this.#alpn]) }),
+    };
     Bun.connect({ ...options, tls: settings as Bun.TLSOptions }).catch(this.#onRejected);
   }
   /** It was told of by `onConnectError` before. */

@@ -1,7 +1,9 @@
 // Puts the right speaker on an accepted (and, where asked, decrypted) connection: HTTP or TCP, after the chain's network filters.
 
+import { alpnName } from "../wire/http2_frames.ts";
 import type { OwnedSocket } from "../wire/socket.ts";
 import type { ChainSlot, ConnectionInfo, Runtime } from "./chain.ts";
+import { Http2ServerConnection } from "./http/h2_server.ts";
 import { HttpServerConnection } from "./http/server.ts";
 import { TcpSession } from "./tcp.ts";
 
@@ -30,6 +32,9 @@ export function startChain(
     new TcpSession(socket, slot, chain, connection, runtime, early, closed);
     return;
   }
-  const http = new HttpServerConnection(socket, slot, chain, connection, runtime, closed);
+  const isHttp2 = chain.codec === "http2" || (chain.codec === "auto" && connection.session?.alpnProtocol === alpnName);
+  const http = isHttp2
+    ? new Http2ServerConnection(socket, slot, chain, connection, runtime, closed)
+    : new HttpServerConnection(socket, slot, chain, connection, runtime, closed);
   if (early?.length) http.onData(early);
 }

@@ -191,7 +191,7 @@ const forbiddenTrailer =
   /^(?:content-.*|transfer-encoding|te|trailer|host|connection|keep-alive|proxy-.*|upgrade|expect|max-forwards|authorization|www-authenticate|cookie|set-cookie2?|cache-control|pragma|range|if-.*|age|date|expires|location|retry-after|vary|warning|x-forwarded-.*|x-envoy-.*|x-request-id)$/;
 
 /** The fields of a scanned trailer section that are passed on. */
-function allowedTrailers(section: Buffer): Buffer {
+export function allowedTrailers(section: Buffer): Buffer {
   const head = new Head();
   const end = scanTrailers(head, section, 0, section.length);
   // More fields than a head may have, or two that contradict each other: none of them.

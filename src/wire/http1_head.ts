@@ -32,6 +32,7 @@ export const known = {
   xForwardedClientCert: 19,
   /** Any x-envoy-* field without an id of its own. */
   envoy: 20,
+  contentType: 21,
 } as const;
 
 const knownNames: readonly (readonly [string, number])[] = [
@@ -53,6 +54,7 @@ const knownNames: readonly (readonly [string, number])[] = [
   ["x-envoy-upstream-service-time", known.upstreamServiceTime],
   ["http2-settings", known.http2Settings],
   ["x-forwarded-client-cert", known.xForwardedClientCert],
+  ["content-type", known.contentType],
 ];
 
 /** Candidates by name length, so that most names are told apart by their length alone. */

@@ -79,8 +79,8 @@ for (const id of [
 
 const skipped = new Uint8Array(headerCountMax);
 
-/** Marks what not to copy: hop-by-hop fields, `dropIds`, names listed in Connection, names removed by configuration. */
-function mark(head: Head, edits: HeaderEdits): void {
+/** Marks what not to copy with 1: hop-by-hop fields, `dropIds`, names listed in Connection, names removed by configuration. Good until the next call. */
+export function markFields(head: Head, edits: HeaderEdits): Uint8Array {
   const { ids, count } = head;
   for (let i = 0; i < count; i++) {
     const id = ids[i]!;
@@ -93,11 +93,12 @@ function mark(head: Head, edits: HeaderEdits): void {
   if (head.connectionNames !== undefined)
     for (let i = 0; i < count; i++)
       if (ids[i] === known.other) for (const name of head.connectionNames) if (head.nameIs(i, name)) skipped[i] = 1;
+  return skipped;
 }
 
 /** Copies the fields that stay, whole runs at a time, then the added lines and the empty line. */
 export function writeFields(out: HeadWriter, head: Head, edits: HeaderEdits): void {
-  mark(head, edits);
+  markFields(head, edits);
   const { spans, count, buffer } = head;
   let runStart = -1;
   for (let i = 0; i < count; i++) {

@@ -127,6 +127,8 @@ export class Endpoint {
   readonly waiting: ConnectionWaiter[] = [];
   /** Most recently used last. */
   readonly idle: IdleConnection[] = [];
+  /** Connections shared between requests (h2_pool.ts); made by the first request that asks for one. */
+  http2: { retire(): void } | undefined;
   removed = false;
   /** As it is reached for single hosts (host_endpoint.ts). */
   byHost: Map<string, Endpoint> | undefined;
@@ -175,6 +177,7 @@ export class Endpoint {
   retire(): void {
     this.removed = true;
     while (this.idle.length > 0) this.idle.pop()!.close();
+    this.http2?.retire();
     for (const variant of this.byHost?.values() ?? []) variant.retire();
   }
 }

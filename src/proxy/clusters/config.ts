@@ -1,5 +1,6 @@
 // A cluster's settings, compiled from Envoy's Cluster message. Immutable; a changed message makes a new one.
 
+import type { Http2Limits } from "../../wire/http2_connection.ts";
 import type { OutlierConfig } from "../balancing/outlier.ts";
 import type { SlowStart } from "../balancing/slow_start.ts";
 import type { SubsetSettings } from "../balancing/subsets.ts";
@@ -66,6 +67,17 @@ export interface DnsSettings {
 }
 export type DnsFamily = "v4" | "v6" | "v4-preferred" | "v6-preferred" | "all";
 
+/** When a cluster is spoken to in HTTP/2, and how. */
+export interface Http2Use {
+  when: "always" | "as client";
+  /** Requests at once on one connection. */
+  streamsMax: number;
+  limits: Http2Limits;
+}
+
+export const speaksHttp2 = (use: Http2Use | undefined, clientDoes: boolean): boolean =>
+  use !== undefined && (use.when === "always" || clientDoes);
+
 export interface Cluster {
   readonly name: string;
   readonly balancing: LoadBalancing;
@@ -78,6 +90,8 @@ export interface Cluster {
   readonly connectTimeoutMs: number;
   readonly connectionIdleMs: number;
   readonly requestsPerConnectionMax: number;
+  /** Undefined: HTTP/1.1. */
+  readonly http2: Http2Use | undefined;
   readonly thresholds: Thresholds;
   /** For routes of priority HIGH. */
   readonly highThresholds: Thresholds;
@@ -111,6 +125,7 @@ export function clusterDefaults(name: string): Cluster {
     connectTimeoutMs: connectTimeoutDefaultMs,
     connectionIdleMs: connectionIdleDefaultMs,
     requestsPerConnectionMax: Number.POSITIVE_INFINITY,
+    http2: undefined,
     thresholds: defaultThresholds,
     highThresholds: defaultThresholds,
     outlier: undefined,

@@ -5,7 +5,8 @@ import { MeshbedError } from "../../kernel/errors.ts";
 import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
 import { Connector, type ConnectorUser } from "../connector.ts";
-import type { UpstreamConnection, UpstreamUser } from "../http/upstream.ts";
+import type { UpstreamConnection } from "../http/upstream.ts";
+import type { Upstream, UpstreamUser } from "../http/upstream_contract.ts";
 import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
 
 export interface OwnRequest {
@@ -92,7 +93,9 @@ class Try implements UpstreamUser, ConnectorUser {
     this.#connector.connect(endpoint, slot, cluster, true);
   }
 
-  onConnected(upstream: UpstreamConnection): void {
+  onConnected({ http1 }: Upstream): void {
+    // Asked for as such.
+    const upstream = http1!;
     const { method, path, authority, headers, body } = this.#request;
     this.#upstream = upstream;
     upstream.use(this);
@@ -119,6 +122,7 @@ class Try implements UpstreamUser, ConnectorUser {
     else this.#chunks.push(Buffer.from(chunk.subarray(from, to)));
     return true;
   }
+  onResponseTrailers(): void {}
   onResponseEnd(): void {
     const upstream = this.#upstream;
     // Failed in the very read that ends the answer.

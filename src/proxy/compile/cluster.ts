@@ -23,6 +23,7 @@ import { compileClientTls, tunnelTls } from "../tls/compile_client.ts";
 import type { SecretStore } from "../tls/secrets.ts";
 import { durationMs, istioMetadata, serviceOf, socketAddress, unpack } from "./any.ts";
 import { compileBalancing } from "./balancing.ts";
+import { upstreamHttp2 } from "./http2.ts";
 import { compileHealthCheck, compileOutlier, compileThresholds, defaultPriority, highPriority } from "./resilience.ts";
 
 export interface CompiledCluster {
@@ -63,6 +64,7 @@ export function compileCluster(message: ClusterMessage, secrets: SecretStore): C
     connectTimeoutMs: durationMs(message.connectTimeout, connectTimeoutDefaultMs),
     connectionIdleMs: durationMs(options?.idleTimeout, connectionIdleDefaultMs) || Number.POSITIVE_INFINITY,
     requestsPerConnectionMax: requestsMax || Number.POSITIVE_INFINITY,
+    http2: upstreamHttp2(message),
     thresholds: compileThresholds(message, defaultPriority),
     highThresholds: compileThresholds(message, highPriority),
     outlier: message.outlierDetection && compileOutlier(message.outlierDetection, name),

@@ -9,6 +9,7 @@ import type {
 import type { Listener as ListenerMessage } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import {
+  HttpConnectionManager_CodecType as CodecType,
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
   type HttpFilter as HttpFilterMessage,
@@ -38,6 +39,7 @@ import type { SecretStore } from "../tls/secrets.ts";
 import { compileTracing } from "../tracing/compile.ts";
 import type { SpanExporters } from "../tracing/span_exporter.ts";
 import { durationMs, istioMetadata, socketAddress, unpack } from "./any.ts";
+import { downstreamHttp2 } from "./http2.ts";
 
 export interface CompiledChain extends ChainMatch {
   /** Stable across updates: a new configuration fills the same slot. */
@@ -211,6 +213,8 @@ function compileHttp(
     owner: context.owner,
     inbound,
     routes,
+    codec: codecOf(http.codecType, at),
+    http2: downstreamHttp2(http.http2ProtocolOptions, edge, clientLimits(http, edge)),
     filters,
     responders: filters.filter(({ onResponse }) => onResponse).reverse(),
     networkFilters,
@@ -237,6 +241,11 @@ function compileHttp(
     stats: context.stats(key),
     counts: context.counts(`http.${http.statPrefix || listener.name}`),
   };
+}
+
+function codecOf(type: CodecType, at: string): HttpChain["codec"] {
+  if (type === CodecType.HTTP3) throw new MeshbedError("LISTENER_INVALID", `${at}: HTTP/3 is not supported`);
+  return type === CodecType.HTTP1 ? "http1" : type === CodecType.HTTP2 ? "http2" : "auto";
 }
 
 /** What one client may take of time, requests and head; 0 switches a timeout off, as in Envoy. */

@@ -89,12 +89,15 @@ export class AnswerWriter {
     return !this.#writer.blocked;
   }
 
-  finish(): void {
+  /** `trailers`: a section with its empty line. */
+  finish(trailers: Buffer | undefined): void {
     if (this.#enchunk) {
       if (!this.#corked) scratch.clear();
       this.#corked = true;
       this.#enchunk = false;
-      scratch.text("0\r\n\r\n");
+      scratch.text("0\r\n");
+      if (trailers === undefined) scratch.text("\r\n");
+      else scratch.copy(trailers, 0, trailers.length);
     }
     this.flush();
   }

@@ -1,4 +1,4 @@
-// The contract between a request and the client's codec. HTTP/1.1 implements it in server.ts; HTTP/2 would beside it.
+// The contract between a request and the client's codec. HTTP/1.1 implements it in server.ts, HTTP/2 in h2_server_stream.ts.
 
 import type { Framing } from "../../wire/http1_body.ts";
 import type { Head } from "../../wire/http1_head.ts";
@@ -8,7 +8,7 @@ import type { UpstreamConnection } from "./upstream.ts";
 
 export interface Downstream {
   readonly connection: ConnectionInfo;
-  /** The client understands chunked bodies (HTTP/1.1). */
+  /** The client's codec takes bodies with their chunk framing (HTTP/1.1; not 1.0, not HTTP/2). */
   readonly understandsChunked: boolean;
   /** Bytes of the current answer written so far, head included. */
   readonly responseBytes: number;
@@ -25,8 +25,8 @@ export interface Downstream {
   flush(): void;
   /** A whole answer made here. `headers` are complete lines. */
   sendLocal(status: number, body: string, headers: string, chain: HttpChain, contentType?: string): void;
-  /** The answer's last byte has been given to sendBody; everything goes out. */
-  finishBody(): void;
+  /** The answer's last byte has been given to sendBody; everything goes out. `trailers`: a trailer section, where the body has none. */
+  finishBody(trailers: Buffer | undefined): void;
   /** The exchange is over. The codec may begin the next request from inside this call. */
   end(requestComplete: boolean): void;
   /** The answer broke off: the client must be able to notice. */

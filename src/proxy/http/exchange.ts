@@ -22,6 +22,7 @@ import type { Downstream } from "./downstream.ts";
 import { type FilteredRequest, FilterRun } from "./filter_run.ts";
 import { Forwarding } from "./forwarding.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
+import { grpcReply } from "./grpc.ts";
 import { answerFields } from "./header_policy.ts";
 import { addHeader, addRules, prepareForward, prepareRequest, prepareResponse } from "./headers.ts";
 import type { LocalAnswer, LocalReply } from "./local_reply.ts";
@@ -56,6 +57,8 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   readonly #filters: FilterRun;
   #mirrors: Mirror[] | undefined;
   #durationTimer: Cancel | undefined;
+  /** Of the answer. */
+  #trailers: Buffer | undefined;
 
   constructor(runtime: Runtime, down: Downstream) {
     this.#runtime = runtime;
@@ -84,6 +87,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     this.#route = undefined;
     this.#target = undefined;
     this.#responseStarted = false;
+    this.#trailers = undefined;
     this.#filters.reset();
     this.request.reset(this.client);
     this.forwarding.reset();
@@ -228,11 +232,12 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     if (mirrors !== undefined) for (const mirror of mirrors) mirror.onRequestData(chunk, from, to);
     return this.active && this.forwarding.onRequestData(chunk, from, to);
   }
-  /** The body's last byte has been given. */
-  onRequestEnd(): void {
+  /** The body's last byte has been given, or is with the next `onRequestData`. `trailers`: of a bare request. */
+  onRequestEnd(trailers?: Buffer): void {
     this.requestComplete = true;
-    if (this.#mirrors !== undefined) for (const mirror of this.#mirrors) mirror.onRequestEnd();
+    if (this.#mirrors !== undefined) for (const mirror of this.#mirrors) mirror.onRequestEnd(trailers);
     this.#record.requestEnded();
+    if (this.active && this.request.isBare) this.forwarding.onRequestEnd(trailers);
   }
   pauseRequest(): void {
     if (!this.requestComplete) this.#down.pauseRequest();
@@ -258,9 +263,14 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     const { policy, localReply } = this.chain;
     if (policy.addsToAnswers) answerFields(this.responseEdits, this.request, this.requestEdits, policy, undefined);
     const changed = localReply && this.#changeReply(localReply, body);
-    const lines = headers + this.responseEdits.added;
+    let lines = headers + this.responseEdits.added;
+    let text = changed?.body ?? body;
+    if (this.request.isGrpc) {
+      lines += grpcReply(this.#record.status, text, headers);
+      this.#record.status = 200;
+      text = "";
+    }
     this.#record.answeredLocally(lines);
-    const text = changed?.body ?? body;
     this.#record.responseBodyBytes = text.length;
     this.#down.sendLocal(this.#record.status, text, lines, this.chain, changed?.contentType);
     this.#finish();
@@ -301,7 +311,12 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     const transform = this.#filters.transform;
     if (transform === undefined) this.#record.responseBodyBytes += to - from;
-    return transform === undefined ? this.#down.sendBody(chunk, from, to, "read") : transform.write(chunk, from, to);
+    if (transform !== undefined) return transform.write(chunk, from, to);
+    return this.#down.sendBody(chunk, from, to, this.forwarding.sharesReads ? "kept" : "read");
+  }
+  onTrailers(section: Buffer): void {
+    this.#trailers = section;
+    this.#record.trailers(section);
   }
   onEnd(): void {
     const transform = this.#filters.transform;
@@ -321,7 +336,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   /** The answer's last byte has been given, as it came or by the transform. */
   end(): void {
     if (!this.active) return;
-    this.#down.finishBody();
+    this.#down.finishBody(this.#trailers);
     this.#finish();
     this.#down.end(this.requestComplete);
   }
@@ -360,10 +375,10 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   }
 
   /** The client has left, or was too slow. */
-  abort(flags: string): void {
+  abort(flags: string, details = "downstream_remote_disconnect"): void {
     if (!this.active) return;
     this.#record.flags = flags;
-    this.#record.details = "downstream_remote_disconnect";
+    this.#record.details = details;
     this.forwarding.abort();
     this.#finish();
   }

@@ -3,14 +3,12 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import type { Framing } from "../../wire/http1_body.ts";
 import type { Head } from "../../wire/http1_head.ts";
-import { coalescedBodyBytesMax, scratch } from "../../wire/http1_write.ts";
-import { release } from "../../wire/release.ts";
 import { pick } from "../balancing/balance.ts";
 import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "../balancing/circuit_breaker.ts";
 import type { Criteria } from "../balancing/subsets.ts";
 import type { HttpChain, Runtime } from "../chain.ts";
 import type { ClusterSlot, Endpoint, Usage, WorkloadIdentity } from "../clusters/cluster.ts";
-import type { Cluster, Thresholds } from "../clusters/config.ts";
+import { type Cluster, speaksHttp2, type Thresholds } from "../clusters/config.ts";
 import { endpointForHost } from "../clusters/host_endpoint.ts";
 import { originalDestination } from "../clusters/original_dst.ts";
 import { Connector, type ConnectorUser } from "../connector.ts";
@@ -19,10 +17,9 @@ import { type ForwardAction, findRoute, findVirtualHost, pickTarget, type Route 
 import { statusClass } from "../telemetry/counts.ts";
 import { setClientCert } from "../tls/client_cert.ts";
 import type { ForwardingOwner } from "./forwarding_owner.ts";
-import { writeRequestHead } from "./headers.ts";
 import { podFailure, proxyStatus } from "./peer_failure.ts";
-import { resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
-import type { UpstreamConnection, UpstreamUser } from "./upstream.ts";
+import { failureFlag, resetDetails, resetReason, upstreamErrorBody } from "./reply.ts";
+import type { Upstream, UpstreamLoss, UpstreamUser } from "./upstream_contract.ts";
 
 /** Body bytes kept for a retry; with more, the request is not tried again. */
 const replayBytesMax = 64 * 1024;
@@ -53,7 +50,11 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   /** Where the bytes go: `endpoint`, or the neighbour's own inbound endpoint. */
   #toEndpoint: Endpoint | undefined;
   toSlot: ClusterSlot | undefined;
-  #upstream: UpstreamConnection | undefined;
+  #upstream: Upstream | undefined;
+  /** Of a bare request, once its body has ended. */
+  #trailers: Buffer | undefined;
+  /** The answer's reads hold other answers as well: nobody lets their memory go. */
+  sharesReads = false;
   readonly #connector: Connector;
   #sent = false;
   #tries = 0;
@@ -100,6 +101,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#kept = undefined;
     this.#keptBytes = 0;
     this.#replayable = true;
+    this.#trailers = undefined;
+    this.sharesReads = false;
     this.#answerBegun = false;
     this.#interimSent = false;
     this.serviceMs = undefined;
@@ -118,7 +121,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     return this.#owner.request.isConnect;
   }
   get keepsTrailers(): boolean {
-    return this.#owner.chain.trailers;
+    return this.#owner.chain.trailers || this.#owner.request.isHttp2;
   }
   get wantsPayload(): boolean {
     return this.#owner.wantsPayload;
@@ -208,13 +211,16 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   /** A kept connection, else a new one. */
   open(): void {
+    const owner = this.#owner;
     const endpoint = this.#toEndpoint!;
-    const { clock } = this.#runtime;
     const perTryMs = this.#action!.retry?.perTryTimeoutMs ?? 0;
-    if (perTryMs > 0) this.#tryTimer = clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
+    if (perTryMs > 0)
+      this.#tryTimer = this.#runtime.clock.after(perTryMs, () => this.#lost("per-try-timeout", resetReason.timeout));
     const slot = this.toSlot!;
     const cluster = slot.current ?? this.#cluster!;
-    this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax || this.#endsConnect);
+    const isHttp2 = !owner.isUpgrade && speaksHttp2(cluster.http2, owner.request.isHttp2);
+    if (isHttp2) this.#connector.connectHttp2(endpoint, slot, cluster);
+    else this.#connector.connect(endpoint, slot, cluster, this.#staleTries >= staleTriesMax || this.#endsConnect);
   }
   get entered(): boolean {
     return this.#owner.chain.inbound || this.neighbour !== undefined;
@@ -222,16 +228,14 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   get caller(): WorkloadIdentity {
     return this.#owner.chain.owner.identity;
   }
-
   get priority(): RoutePriority {
     return this.#action!.priority;
   }
-
   get #endsConnect(): boolean {
     return this.isConnect && this.#action!.terminatesConnect;
   }
 
-  onConnected(upstream: UpstreamConnection): void {
+  onConnected(upstream: Upstream): void {
     this.endpoint!.outlier?.local("connected");
     if (this.#endsConnect) this.#tunnel(undefined, upstream, undefined);
     else this.#send(upstream);
@@ -250,33 +254,21 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#owner.flush();
   }
 
-  /** Head and whatever of the body is here in one write. */
-  #send(upstream: UpstreamConnection): void {
+  #send(upstream: Upstream): void {
     const owner = this.#owner;
     this.#upstream = upstream;
+    this.sharesReads = upstream.http1 === undefined;
     upstream.use(this);
     if (owner.chain.accessLog?.needs.upstreamLocalAddress) this.localAddress = upstream.localAddress;
-    scratch.clear();
-    writeRequestHead(scratch, owner.request, owner.requestEdits, owner.isUpgrade);
-    const kept = this.#kept;
-    let next = 0;
-    if (kept !== undefined)
-      while (next < kept.length && kept[next]!.length <= coalescedBodyBytesMax - scratch.length) {
-        scratch.copy(kept[next]!, 0, kept[next]!.length);
-        next++;
-      }
+    const replays = this.#keepsForReplay();
     this.#sent = true;
     this.#sentAtMs = this.#runtime.clock.monotonicMs();
-    let room = upstream.writer.write(scratch.buffer, 0, scratch.length, "reused");
-    const replays = this.#keepsForReplay();
-    if (kept !== undefined)
-      for (; next < kept.length; next++) {
-        const part = kept[next]!;
-        room = upstream.writer.write(part, 0, part.length, replays ? "kept" : "read");
-        if (room && !replays && kept[next + 1]?.buffer !== part.buffer) release(part);
-      }
+    const { isBare } = owner.request;
+    const room = upstream.send(owner, this.#kept, replays || isBare);
     if (!replays) this.#kept = undefined;
-    if (!owner.requestComplete && room) owner.resumeRequest();
+    if (owner.requestComplete) {
+      if (isBare) upstream.end(this.#trailers);
+    } else if (room) owner.resumeRequest();
   }
 
   // ---- the request's body ----
@@ -285,7 +277,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   onRequestData(chunk: Buffer, from: number, to: number): boolean {
     const upstream = this.#upstream;
     if (upstream !== undefined) {
-      const written = upstream.writer.write(chunk, from, to, this.#replayable ? "kept" : "read");
+      const shared = this.#replayable || this.#owner.request.isBare;
+      const written = upstream.write(chunk, from, to, shared ? "kept" : "read");
       if (!written) this.#owner.pauseRequest();
       if (!this.#replayable) return written;
     } else this.#owner.pauseRequest();
@@ -294,6 +287,11 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#keptBytes += to - from;
     if (upstream !== undefined && !this.#keepsForReplay()) this.#kept = undefined;
     return false;
+  }
+  /** Of a bare request: the body is complete. */
+  onRequestEnd(trailers: Buffer | undefined): void {
+    this.#trailers = trailers;
+    this.#upstream?.end(trailers);
   }
   #keepsForReplay(): boolean {
     if (this.#replayable && (this.#action?.retry === undefined || this.#keptBytes > replayBytesMax))
@@ -336,6 +334,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#upstream?.pause();
     return false;
   }
+  onResponseTrailers(section: Buffer): void {
+    this.#owner.onTrailers(section);
+  }
   onResponseFlush(): void {
     this.#owner.flush();
   }
@@ -361,14 +362,14 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#tunnel(head, upstream, rest);
   }
   /** No try and no route timeout any more: the tunnel ends by itself, by its idle timeout or its greatest duration. */
-  #tunnel(head: Head | undefined, upstream: UpstreamConnection, rest: Buffer | undefined): void {
+  #tunnel(head: Head | undefined, upstream: Upstream, rest: Buffer | undefined): void {
     this.#upstream = undefined;
     this.#tryTimer?.();
     this.#tryTimer = undefined;
     this.#routeTimer?.();
     this.#routeTimer = undefined;
     this.#kept = undefined;
-    this.#owner.onUpgraded(head, upstream, rest);
+    this.#owner.onUpgraded(head, upstream.http1!, rest);
   }
   /** As Envoy: the first one only, and no retry after it. */
   onInterim(head: Head): void {
@@ -378,7 +379,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#replayable = false;
     this.#owner.onInterim(head);
   }
-  onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void {
+  onUpstreamLost(how: UpstreamLoss): void {
     this.#upstream = undefined;
     if (how === "protocol" || how === "midway") {
       this.endpoint!.outlier?.local("connect-failed");
@@ -389,7 +390,11 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#owner.flush();
       return;
     }
-    this.#lost(how, resetReason.termination);
+    if (how === "refused") {
+      this.#sent = false;
+      this.#lost("refused-stream", resetReason.refused);
+    } else if (how === "remote") this.#lost("remote-reset", resetReason.remote);
+    else this.#lost(how, resetReason.termination);
     this.#owner.flush();
   }
 
@@ -423,7 +428,7 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     if (failure === "per-try-timeout")
       owner.reply(504, "upstream request timeout", "UT", "", "upstream_per_try_timeout");
     else {
-      const flag = failure === "connect-failure" ? "UF" : "UC";
+      const flag = failureFlag(failure);
       const headers = owner.chain.inbound ? proxyStatus(owner.chain.serverName, failure) : "";
       const details = resetDetails("before", reason);
       owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers, details);

@@ -27,6 +27,8 @@ export interface ForwardingOwner {
   addResponseHeader(line: string): void;
   onHead(head: Head, framing: Framing): void;
   onBody(chunk: Buffer, from: number, to: number): boolean;
+  /** Before onEnd: the answer's trailers, where its body does not carry them. */
+  onTrailers(section: Buffer): void;
   onEnd(): void;
   flush(): void;
   /** An interim answer (1xx), at most one per request. */

@@ -116,6 +116,7 @@ export function writeRequestHead(out: HeadWriter, request: RequestView, edits: H
     edits.dropIds[known.host] = 1;
     out.text(`host: ${request.authority}\r\n`);
   }
+  if (request.isBare && head.contentLength < 0) out.text("transfer-encoding: chunked\r\n");
   if (isUpgrade && !request.isConnect) out.text(`connection: upgrade\r\nupgrade: ${head.value(head.upgradeIndex)}\r\n`);
   writeFields(out, head, edits);
 }

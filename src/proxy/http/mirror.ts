@@ -118,8 +118,9 @@ export class Mirror implements ForwardingOwner {
     this.#behindBytes += to - from;
     if (this.#behindBytes > behindBytesMax) this.#finish();
   }
-  onRequestEnd(): void {
+  onRequestEnd(trailers: Buffer | undefined): void {
     this.requestComplete = true;
+    if (this.request.isBare && !this.#over) this.#forwarding.onRequestEnd(trailers);
   }
   pauseRequest(): void {
     this.#paused = true;
@@ -150,6 +151,7 @@ export class Mirror implements ForwardingOwner {
   }
   runFilters(): void {}
   addResponseHeader(): void {}
+  onTrailers(): void {}
   onHead(): void {}
   onInterim(): void {}
   flush(): void {}

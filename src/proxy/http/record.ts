@@ -13,6 +13,7 @@ import { inboundEdge, neighbourEdge, outboundEdge } from "../telemetry/edges.ts"
 import { finishSpan, injectSpan, type Span, startSpan, type Tracing } from "../tracing/tracing.ts";
 import { trustedAddress } from "./forwarded.ts";
 import type { Forwarding } from "./forwarding.ts";
+import { grpcStatusOf } from "./grpc.ts";
 import type { RequestView } from "./request.ts";
 
 /** The request as its exchange holds it. */
@@ -43,6 +44,8 @@ export class RequestRecord {
   #responseStartMs = -1;
   #extraFlags = "";
   #span: Span | undefined;
+  /** grpc-status, of a gRPC request's answer. */
+  #grpcStatus: string | undefined;
   /** Of the workload in this process that the request went to. */
   #nearSpan: Span | undefined;
   headBytes = 0;
@@ -67,6 +70,7 @@ export class RequestRecord {
     this.#needs = chain.accessLog?.needs;
     if (chain.tracing !== undefined || this.#needs !== undefined) this.#startedAtMs = clock.now();
     this.#responseHeaders = undefined;
+    this.#grpcStatus = undefined;
     if (this.#needs !== undefined) {
       this.#requestEndMs = hasBody ? -1 : 0;
       this.#responseStartMs = -1;
@@ -111,6 +115,7 @@ export class RequestRecord {
   answered(head: Head, edits: HeaderEdits): void {
     if (this.details === "") this.details = "via_upstream";
     this.responseHead = undefined;
+    if (this.#of.request.isGrpc) this.#grpcStatus = fieldAfter(head, edits, "grpc-status");
     this.#answeredFor(this.#needs, head, edits);
     const near = this.#of.forwarding.neighbour;
     if (near !== undefined) this.#answeredFor(near.accessLog?.needs, head, edits);
@@ -122,8 +127,17 @@ export class RequestRecord {
   }
   /** An answer made here is about to be sent. */
   answeredLocally(lines: string): void {
+    if (this.#of.request.isGrpc) this.#grpcStatus = fieldOfLines(lines, "grpc-status");
     if (this.#needs !== undefined)
       for (const name of this.#needs.responseHeaders) this.#keep(name, fieldOfLines(lines, name));
+  }
+  /** A trailer section as HTTP/1.1 writes it. */
+  trailers(section: Buffer): void {
+    if (!this.#of.request.isGrpc && this.#needs === undefined) return;
+    const status = fieldOfLines(section.latin1Slice(0, section.length - 2), "grpc-status");
+    if (status === undefined) return;
+    this.#grpcStatus = status;
+    if (this.#needs?.responseHeaders.has("grpc-status")) this.#keep("grpc-status", status);
   }
   #keep(name: string, value: string | undefined): void {
     if (value === undefined) return;
@@ -141,16 +155,18 @@ export class RequestRecord {
     const requestBytes = this.headBytes + this.bodyBytes;
     const span = this.#span?.sampled ? this.#span : undefined;
     const traceId = span?.traceId ?? "";
+    // As Istio: an answer that is not gRPC's own has the status that gRPC makes of it.
+    const grpc = request.isGrpc ? (this.#grpcStatus ?? (status === 0 ? "" : String(grpcStatusOf(status)))) : undefined;
     if (!chain.telemetry.off) {
       const edge = chain.inbound
         ? inboundEdge(series, chain, client)
         : outboundEdge(series, chain, forwarding.endpoint, cluster, request.host);
-      edge.request(status, flags, durationMs, requestBytes, responseBytes, traceId);
+      edge.request(status, flags, durationMs, requestBytes, responseBytes, traceId, grpc);
     }
     chain.counts.ended[statusClass(status)]!++;
     if (forwarding.neighbour && !forwarding.neighbour.telemetry.off) {
       const near = neighbourEdge(series, forwarding.neighbour, forwarding.endpoint!, chain.owner);
-      near.request(status, flags, durationMs, requestBytes, responseBytes, traceId);
+      near.request(status, flags, durationMs, requestBytes, responseBytes, traceId, grpc);
     }
     if (chain.accessLog !== undefined || span !== undefined) {
       const info = this.streamInfo();

@@ -1,5 +1,8 @@
 // Answers the proxy gives by itself, with Envoy's bodies.
 
+import { reasonOf } from "../../wire/reasons.ts";
+import type { Failure } from "../routing/retry.ts";
+
 /** What happened, in Envoy's words (source: Envoy's core response flags and stream reset reasons). */
 export const resetReason = {
   connectFailure: "remote connection failure",
@@ -7,39 +10,9 @@ export const resetReason = {
   termination: "connection termination",
   overflow: "overflow",
   protocol: "protocol error",
+  remote: "remote reset",
+  refused: "remote refused stream reset",
 } as const;
-
-const reasons: Record<number, string> = {
-  200: "OK",
-  204: "No Content",
-  301: "Moved Permanently",
-  302: "Found",
-  303: "See Other",
-  307: "Temporary Redirect",
-  308: "Permanent Redirect",
-  400: "Bad Request",
-  401: "Unauthorized",
-  403: "Forbidden",
-  404: "Not Found",
-  408: "Request Timeout",
-  413: "Payload Too Large",
-  418: "I'm a Teapot",
-  421: "Misdirected Request",
-  426: "Upgrade Required",
-  429: "Too Many Requests",
-  431: "Request Header Fields Too Large",
-  500: "Internal Server Error",
-  501: "Not Implemented",
-  502: "Bad Gateway",
-  503: "Service Unavailable",
-  504: "Gateway Timeout",
-  505: "HTTP Version Not Supported",
-};
-
-/** Reason phrase; clients ignore it, people do not. */
-export function reasonOf(status: number): string {
-  return reasons[status] ?? "Unknown";
-}
 
 /** Envoy's body for a failed exchange with the upstream. */
 export function upstreamErrorBody(reason: string, retried: boolean): string {
@@ -47,6 +20,12 @@ export function upstreamErrorBody(reason: string, retried: boolean): string {
     ? `upstream connect error or disconnect/reset before headers. retried and the latest reset reason: ${reason}`
     : `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`;
 }
+
+/** The response flag of a request that failed so. */
+export const failureFlag = (failure: Failure): string => {
+  if (failure === "connect-failure") return "UF";
+  return failure === "refused-stream" || failure === "remote-reset" ? "UR" : "UC";
+};
 
 /** RESPONSE_CODE_DETAILS of a lost upstream, as Envoy writes them. */
 export const resetDetails = (when: "before" | "after", reason: string): string =>

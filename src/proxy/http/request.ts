@@ -16,6 +16,7 @@ export interface HostRules {
   trailingDot: boolean;
 }
 
+const grpcType = /^application\/grpc(?:$|[+;])/;
 const hostForm = /^[A-Za-z0-9\-._~!$&'()*+,;=%]*(:\d*)?$|^\[[0-9A-Fa-f:.]+\](:\d*)?$/;
 
 export class RequestView {
@@ -32,6 +33,12 @@ export class RequestView {
   scheme: "http" | "https" = "http";
   /** CONNECT: `authority` is the target, and there is no path. */
   isConnect = false;
+  /** The client speaks HTTP/2; `head` is the same in the form of HTTP/1.1. */
+  isHttp2 = false;
+  /** The body comes without framing of its own (HTTP/2): its end is told. Its reads are shared with other streams. */
+  isBare = false;
+  /** A gRPC request, by its content type. */
+  isGrpc = false;
   /** The client is to ask for `path` instead. */
   redirects = false;
   /** True when the Host field must be written anew: absolute-form, rewritten, or none was sent. */
@@ -49,6 +56,8 @@ export class RequestView {
   reset(connection: ConnectionInfo): void {
     this.connection = connection;
     this.metadata = undefined;
+    this.isBare = false;
+    this.isGrpc = false;
     this.#overrides = undefined;
   }
 
@@ -63,6 +72,8 @@ export class RequestView {
     this.authority = other.authority;
     this.host = other.host;
     this.authorityChanged = other.authorityChanged;
+    this.isHttp2 = other.isHttp2;
+    this.isBare = other.isBare;
   }
 
   /** Takes over a scanned head. False when the request must be refused with 400 (RFC 9112 §3.2). */
@@ -71,6 +82,7 @@ export class RequestView {
     this.scheme = scheme;
     this.method = head.method();
     this.redirects = false;
+    this.isGrpc = this.has(known.contentType) && grpcType.test(this.knownHeader(known.contentType)!);
     this.isConnect = this.method === "CONNECT";
     if (this.isConnect) return this.#readConnect(head);
     let path = head.target();
@@ -195,6 +207,11 @@ export class RequestView {
   }
   get requestId(): string {
     return this.knownHeader(known.xRequestId) ?? "";
+  }
+
+  /** As logs name it. */
+  get protocol(): string {
+    return this.isHttp2 ? "HTTP/2" : `HTTP/1.${this.head.minor}`;
   }
 
   /** Path without query. */

@@ -1,9 +1,10 @@
 // The client's side of HTTP/1.1: reads requests off one connection in order, writes answers, decides between keep-alive and close.
 
 import { HeadAccumulator } from "../../wire/accumulate.ts";
-import { ChunkedScanner, type Framing, requestFraming } from "../../wire/http1_body.ts";
+import { allowedTrailers, ChunkedScanner, type Framing, requestFraming } from "../../wire/http1_body.ts";
 import { Head, headError, releaseHead, requestHeadBytesMax, scanRequestHead } from "../../wire/http1_head.ts";
 import type { HeaderEdits } from "../../wire/http1_write.ts";
+import { startsWithPreface } from "../../wire/http2_frames.ts";
 import type { Relay } from "../../wire/relay.ts";
 import { release } from "../../wire/release.ts";
 import { closeSocket, type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
@@ -15,6 +16,7 @@ import { type Swept, sweepPeriodMs } from "../sweep.ts";
 import { AnswerWriter, endsConnection } from "./answer_writer.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
+import { Http2ServerConnection } from "./h2_server.ts";
 import { isBodiless, localHead } from "./reply.ts";
 import { BodyPace } from "./slow_client.ts";
 import type { UpstreamConnection } from "./upstream.ts";
@@ -168,7 +170,8 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
       end > 0 && head.keepAlive && current?.kind === "http" && !this.#runtime.draining && !this.#isSpent;
     this.#writtenBefore = this.#writer.bytesWritten;
     if (end < 0) {
-      this.#refuse(statusOf[end]!);
+      if (this.#speaksHttp2(all)) this.#becomeHttp2(all);
+      else this.#refuse(statusOf[end]!);
       return;
     }
     const framing = requestFraming(head);
@@ -226,6 +229,17 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
     if (done) release(chunk);
   }
 
+  /** HTTP/2 with prior knowledge (RFC 9113 §3.3): its preface is no request that could be answered. */
+  #speaksHttp2(bytes: Buffer): boolean {
+    return this.#requests === 1 && this.#chain.codec === "auto" && startsWithPreface(bytes) !== false;
+  }
+  #becomeHttp2(bytes: Buffer): void {
+    this.#state = "handed over";
+    this.#runtime.sweeper.delete(this);
+    const args = [this.#slot, this.#chain, this.connection, this.#runtime, this.#onClosed] as const;
+    new Http2ServerConnection(this.#socket, ...args).onData(bytes);
+  }
+
   /** Not a request at all: answered here, without an exchange. */
   #refuse(status: number): void {
     this.#keepAlive = false;
@@ -278,8 +292,8 @@ export class HttpServerConnection implements SocketOwner, Downstream, Swept {
   flush(): void {
     this.#answer.flush();
   }
-  finishBody(): void {
-    this.#answer.finish();
+  finishBody(trailers: Buffer | undefined): void {
+    this.#answer.finish(trailers && this.#chain.trailers ? allowedTrailers(trailers) : undefined);
   }
 
   sendLocal(status: number, body: string, headers: string, chain: HttpChain, contentType = "text/plain"): void {

@@ -1,43 +1,17 @@
 // A kept HTTP/1.1 connection to an endpoint: one request at a time, answers framed strictly, reused or closed.
 
 import { HeadAccumulator } from "../../wire/accumulate.ts";
-import { ChunkedScanner, type Framing, responseFraming } from "../../wire/http1_body.ts";
+import { allowedTrailers, ChunkedScanner, type Framing, responseFraming } from "../../wire/http1_body.ts";
 import { Head, releaseHead, responseHeadBytesMax, scanResponseHead } from "../../wire/http1_head.ts";
+import { coalescedBodyBytesMax, scratch } from "../../wire/http1_write.ts";
 import { release } from "../../wire/release.ts";
 import { closeSocket, type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
 import type { Runtime } from "../chain.ts";
 import type { ClusterSlot, Endpoint, IdleConnection } from "../clusters/cluster.ts";
 import type { Cluster } from "../clusters/config.ts";
 import type { Swept } from "../sweep.ts";
-
-/** The request that currently uses the connection. */
-export interface UpstreamUser {
-  readonly isHead: boolean;
-  /** A 2xx opens a tunnel. */
-  readonly isConnect: boolean;
-  /** Trailers are wanted with the body, if that is wanted with its framing. */
-  readonly keepsTrailers: boolean;
-  /** Body bytes are wanted without chunk framing. */
-  readonly wantsPayload: boolean;
-  /**
-   * False: the answer is not wanted (a retry follows); the connection has been given up. The head's bytes are gone after the
-   * first bytes of the body: later needs are met by strings.
-   */
-  onResponseHead(head: Head, framing: Framing): boolean;
-  /** True: all of it has been written or copied, so that the read's memory may be let go. */
-  onResponseBody(chunk: Buffer, from: number, to: number): boolean;
-  onResponseEnd(): void;
-  /** All of one read has been handed over: what is held back for coalescing goes out now. */
-  onResponseFlush(): void;
-  /** An interim answer other than 101. */
-  onInterim(head: Head): void;
-  /** 101, or 2xx to CONNECT: the connection is the user's now. */
-  onUpgraded(head: Head, rest: Buffer | undefined): void;
-  /** `stale`: reused and closed before the first byte. `midway`: after the head. */
-  onUpstreamLost(how: "stale" | "reset" | "midway" | "protocol"): void;
-  /** The send buffer has room again. */
-  onUpstreamDrain(): void;
-}
+import { writeRequestHead } from "./headers.ts";
+import type { SentRequest, Upstream, UpstreamLoss, UpstreamUser } from "./upstream_contract.ts";
 
 /** From the attempt to connect until `uncountConnection`. */
 export function countConnection(endpoint: Endpoint, slot: ClusterSlot): void {
@@ -57,7 +31,7 @@ const interimMax = 16;
 const idlePerEndpointMax = 512;
 
 /** Its connection is counted by whoever dialled it. */
-export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
+export class UpstreamConnection implements Upstream, SocketOwner, IdleConnection, Swept {
   readonly socket: OwnedSocket;
   readonly writer: SocketWriter;
   readonly endpoint: Endpoint;
@@ -75,6 +49,8 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
   #framing: Framing = "none";
   #remaining = 0;
   #keepAlive = true;
+  /** The request's body comes bare and goes in chunks. */
+  #enchunks = false;
   readonly #head = new Head();
   readonly #partial = new HeadAccumulator();
   #chunked: ChunkedScanner | undefined;
@@ -97,6 +73,9 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     return this.#localAddress;
   }
 
+  get http1(): this {
+    return this;
+  }
   get reused(): boolean {
     return this.#served > 0;
   }
@@ -113,13 +92,61 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     this.socket.resume();
   }
 
-  /** Starts an exchange; the caller writes the request through `writer`. */
+  /** Starts an exchange; the request is written by `send`, or through `writer`. */
   use(user: UpstreamUser): void {
     this.#user = user;
     this.#state = "head";
     this.#gotBytes = false;
     this.#interims = 0;
     this.#keepAlive = true;
+  }
+
+  /** Head and whatever of the body is here in one write. */
+  send(
+    { request, requestEdits, isUpgrade }: SentRequest,
+    parts: readonly Buffer[] | undefined,
+    keeps: boolean,
+  ): boolean {
+    this.#enchunks = request.isBare && request.head.contentLength < 0;
+    scratch.clear();
+    writeRequestHead(scratch, request, requestEdits, isUpgrade);
+    let next = 0;
+    if (parts !== undefined && !this.#enchunks)
+      while (next < parts.length && parts[next]!.length <= coalescedBodyBytesMax - scratch.length) {
+        scratch.copy(parts[next]!, 0, parts[next]!.length);
+        next++;
+      }
+    let room = this.writer.write(scratch.buffer, 0, scratch.length, "reused");
+    if (parts === undefined) return room;
+    for (; next < parts.length; next++) {
+      const part = parts[next]!;
+      room = this.write(part, 0, part.length, keeps ? "kept" : "read");
+      if (room && !keeps && parts[next + 1]?.buffer !== part.buffer) release(part);
+    }
+    return room;
+  }
+
+  write(chunk: Buffer, from: number, to: number, kind: "kept" | "read"): boolean {
+    if (!this.#enchunks) return this.writer.write(chunk, from, to, kind);
+    scratch.clear();
+    scratch.text(`${(to - from).toString(16)}\r\n`);
+    if (to - from <= coalescedBodyBytesMax) scratch.copy(chunk, from, to);
+    else {
+      this.writer.write(scratch.buffer, 0, scratch.length, "reused");
+      this.writer.write(chunk, from, to, kind);
+      scratch.clear();
+    }
+    scratch.text("\r\n");
+    return this.writer.write(scratch.buffer, 0, scratch.length, "reused");
+  }
+  end(trailers: Buffer | undefined): void {
+    if (!this.#enchunks) return;
+    scratch.clear();
+    scratch.text("0\r\n");
+    const section = trailers && allowedTrailers(trailers);
+    if (section) scratch.copy(section, 0, section.length);
+    else scratch.text("\r\n");
+    this.writer.write(scratch.buffer, 0, scratch.length, "reused");
   }
 
   /** The exchange is over and both messages are complete: back to the pool, or closed. */
@@ -275,9 +302,10 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
       let done = true;
       for (let i = 0; i < ranges.length; i += 2) done = user.onResponseBody(chunk, ranges[i]!, ranges[i + 1]!) && done;
       if (scanner.done) {
-        if (raw && scanner.keepsTrailers) {
+        if (scanner.keepsTrailers) {
           const trailers = scanner.takeTrailers();
-          user.onResponseBody(trailers, 0, trailers.length);
+          if (raw) user.onResponseBody(trailers, 0, trailers.length);
+          else user.onResponseTrailers(trailers);
         }
         this.#end(user, to < length);
       }
@@ -295,7 +323,7 @@ export class UpstreamConnection implements SocketOwner, IdleConnection, Swept {
     user.onResponseEnd();
   }
 
-  #lose(how: "stale" | "reset" | "midway" | "protocol"): void {
+  #lose(how: UpstreamLoss): void {
     const user = this.#user;
     this.#user = undefined;
     this.#forget();

@@ -16,7 +16,7 @@ const known = (number: number): number | undefined => (number < 0 ? undefined : 
 
 /** Without arguments. */
 const plain: Readonly<Record<string, Operator>> = {
-  PROTOCOL: ({ request }) => request && `HTTP/1.${request.head.minor}`,
+  PROTOCOL: ({ request }) => request?.protocol,
   RESPONSE_CODE: ({ status }) => status,
   RESPONSE_CODE_DETAILS: ({ details }) => given(details.replaceAll(" ", "_")),
   CONNECTION_TERMINATION_DETAILS: ({ terminationDetails }) => given(terminationDetails),

@@ -38,6 +38,10 @@ export type Failure =
   | "stale"
   /** The connection broke before an answer's head. */
   | "reset"
+  /** HTTP/2: the server has not looked at the request. */
+  | "refused-stream"
+  /** HTTP/2: the server gave this request up before its answer's head. */
+  | "remote-reset"
   | "per-try-timeout";
 
 const known = new Set([
@@ -126,6 +130,8 @@ export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSen
   switch (failure) {
     case "connect-failure":
       return on.has("connect-failure") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
+    case "refused-stream":
+      return on.has("refused-stream") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
     case "per-try-timeout":
       return on.has("5xx") || on.has("gateway-error") || on.has("reset");
     default:

@@ -5,7 +5,7 @@ import type { ServiceIdentity, WorkloadIdentity } from "../clusters/cluster.ts";
 import type { TelemetryOptions } from "./options.ts";
 import type { RequestSeries, SeriesRegistry, SeriesUser, TcpSeries } from "./series.ts";
 
-/** Different (flags, code) pairs kept per edge; more share one series. */
+/** Different pairs of flags (or gRPC status) and code kept per edge; more share one series. */
 const flaggedSeriesMax = 64;
 /** Hosts told apart for a destination nobody names; more are "unknown". */
 const hostsMax = 100;
@@ -76,7 +76,10 @@ export class EdgeStats implements SeriesUser {
     this.#onUnused = onUnused;
   }
 
-  /** `flags`: Envoy's response flags, "-" for none. Sizes include heads, as in Istio. `traceId`: of a sampled request, or "". */
+  /**
+   * `flags`: Envoy's response flags, "-" for none. Sizes include heads, as in Istio. `traceId`: of a sampled request, or "".
+   * `grpc`: the status of a gRPC request, "" when there was none; undefined for any other request.
+   */
   request(
     code: number,
     flags: string,
@@ -84,9 +87,12 @@ export class EdgeStats implements SeriesUser {
     requestBytes: number,
     responseBytes: number,
     traceId: string,
+    grpc?: string,
   ): void {
-    let series = flags === "-" ? this.#byCode[code] : this.#flagged.get(`${code} ${flags}`);
-    if (series === undefined) series = this.#create(code, flags);
+    let series: RequestSeries | undefined;
+    if (grpc !== undefined) series = this.#flagged.get(`${code} ${flags} ${grpc}`);
+    else series = flags === "-" ? this.#byCode[code] : this.#flagged.get(`${code} ${flags}`);
+    if (series === undefined) series = this.#create(code, flags, grpc);
     series.requests.value++;
     observe(series.duration, durationMs);
     observe(series.requestBytes, requestBytes);
@@ -97,17 +103,18 @@ export class EdgeStats implements SeriesUser {
     keepExemplar(series.responseBytes, responseBytes, traceId);
   }
 
-  #create(code: number, flags: string): RequestSeries {
+  #create(code: number, flags: string, grpc: string | undefined): RequestSeries {
     const full = this.#flagged.size >= flaggedSeriesMax;
+    // A status is whatever the server says: told apart as long as there is room, as flags are.
     const labels = {
-      ...labelsOf(this.#labels, "http"),
+      ...labelsOf(this.#labels, grpc === undefined ? "http" : "grpc"),
       response_code: String(code),
-      grpc_response_status: "",
+      grpc_response_status: full ? "" : (grpc ?? ""),
       response_flags: full ? "overflow" : flags,
     };
     const series = this.#registry.requests(labels, this.options, this);
-    if (flags === "-") this.#byCode[code] = series;
-    else if (!full) this.#flagged.set(`${code} ${flags}`, series);
+    if (flags === "-" && grpc === undefined) this.#byCode[code] = series;
+    else if (!full) this.#flagged.set(grpc === undefined ? `${code} ${flags}` : `${code} ${flags} ${grpc}`, series);
     return series;
   }
 

@@ -3,8 +3,9 @@
 import type { TransportSocket } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import { DownstreamTlsContextSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { alpnName } from "../../wire/http2_frames.ts";
 import { unpack } from "../compile/any.ts";
-import { compileTlsParams } from "./params.ts";
+import { compileTlsParams, wireAlpn } from "./params.ts";
 import {
   buildContext,
   type ContextSettings,
@@ -63,11 +64,9 @@ export function compileServerTls(socket: TransportSocket, at: string, secrets: S
   };
 }
 
-/** Only what the codec speaks; HTTP/2 joins here when it has one. */
-function alpnOf(protocols: readonly string[]): Buffer {
-  const spoken = protocols.filter((protocol) => protocol.startsWith("http/1"));
-  return Buffer.concat(spoken.map((text) => Buffer.from(`${String.fromCharCode(text.length)}${text}`, "latin1")));
-}
+/** Only what the codecs speak. */
+const alpnOf = (protocols: readonly string[]): Buffer =>
+  wireAlpn(protocols.filter((protocol) => protocol.startsWith("http/1") || protocol === alpnName));
 
 /** Certificates for the same names, one per key type. */
 interface Group {

@@ -72,3 +72,7 @@ function probe(options: { ciphers?: string; ecdhCurve?: string }, what: string, 
   }
   accepted.add(key);
 }
+
+/** A list of protocols as ALPN writes it. */
+export const wireAlpn = (protocols: readonly string[]): Buffer =>
+  Buffer.concat(protocols.map((text) => Buffer.from(`${String.fromCharCode(text.length)}${text}`, "latin1")));

@@ -150,7 +150,7 @@ function tagsOf(span: Span, info: StreamInfo, isError: boolean): [string, string
     ["guid:x-request-id", field("x-request-id")],
     ["http.url", `${request?.scheme}://${request?.authority}${path}`],
     ["http.method", request?.method ?? "-"],
-    ["http.protocol", `HTTP/1.${request?.head.minor ?? 1}`],
+    ["http.protocol", request?.protocol ?? "HTTP/1.1"],
     ["downstream_cluster", field("x-envoy-downstream-service-cluster")],
     ["user_agent", field("user-agent")],
     ["request_size", String(info.requestBodyBytes)],
