@@ -1,4 +1,4 @@
-// Strategic merge patch metadata, which the typings do not carry: the struct tags of Kubernetes' API types.
+// What the typings do not carry: strategic merge patch metadata (the struct tags of Kubernetes' API types), and a field of Istio's.
 import type { Schema } from "../src/api/schema.ts";
 
 /** Per schema and list field: merge key and, where not plain "merge", the strategy. "" as key: a list of plain values. */
@@ -46,6 +46,23 @@ const mergeKeys: Record<string, Record<string, string | { key?: string; strategy
   "io.k8s.api.apps.v1.DaemonSetStatus": { conditions: "type" },
 };
 
+/** Fields that Istio's own definitions have and the typings lack, by schema and status field. */
+const statusFields: Record<string, Record<string, Schema>> = {
+  "io.istio.networking.v1.ServiceEntry": {
+    addresses: {
+      description: "Addresses allocated by Istio's control plane for hosts of the entry that are given none.",
+      type: "array",
+      items: {
+        type: "object",
+        properties: {
+          host: { type: "string", description: "The host name associated with this address." },
+          value: { type: "string", description: "The address." },
+        },
+      },
+    },
+  },
+};
+
 /** Adds the metadata to a schema's fields. Throws when the table names a field that is not there: it would be a typing error. */
 export function patchMetadata(name: string, schema: Schema): Schema {
   for (const [field, entry] of Object.entries(mergeKeys[name] ?? {})) {
@@ -55,5 +72,6 @@ export function patchMetadata(name: string, schema: Schema): Schema {
     property["x-kubernetes-patch-strategy"] = strategy;
     if (key !== "") property["x-kubernetes-patch-merge-key"] = key;
   }
+  Object.assign(schema.properties?.["status"]?.properties ?? {}, statusFields[name]);
   return schema;
 }

@@ -18,6 +18,7 @@ import { nodeCidrController } from "./node-cidr.ts";
 import { nodeLifecycleController } from "./node-lifecycle.ts";
 import { podGarbageController } from "./pod-gc.ts";
 import { replicaSetController } from "./replicaset.ts";
+import { serviceEntryAddressController } from "./service-entry-addresses.ts";
 import { serviceStatusController } from "./service-status.ts";
 import { taintEvictionController } from "./taint-eviction.ts";
 import type { Controller, ControllerDeps } from "./types.ts";
@@ -60,6 +61,7 @@ export function startControllers(options: ControllersOptions): { stop(): void; i
     endpointSliceController(deps),
     endpointsController(deps),
     serviceStatusController(deps),
+    serviceEntryAddressController(deps),
     // Failure: a lost node, then its pods, then what nobody removes.
     nodeLifecycleController(deps, nodeGraceMs),
     taintEvictionController(deps, evictionDelayMs),
