@@ -63,6 +63,7 @@ export async function startEcho(host = "127.0.0.1"): Promise<EchoServer> {
       done: (error: unknown, value?: Buffer, trailers?: Metadata) => void,
     ) {
       echo.calls++;
+      const { failures } = echo;
       if (failures.count > 0) {
         failures.count--;
         done({ code: failures.code, details: "as told" });

@@ -253,7 +253,6 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   onConnectLater(): void {
     this.#owner.flush();
   }
-
   #send(upstream: Upstream): void {
     const owner = this.#owner;
     this.#upstream = upstream;
