@@ -2,6 +2,7 @@
 
 import type { Cancel } from "../../kernel/clock.ts";
 import { MeshbedError } from "../../kernel/errors.ts";
+import type { Head } from "../../wire/http1_head.ts";
 import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
 import { Connector, type ConnectorUser } from "../connector.ts";
@@ -10,7 +11,7 @@ import type { Upstream, UpstreamUser } from "../http/upstream_contract.ts";
 import type { ClusterSlot, Endpoint, WorkloadIdentity } from "./cluster.ts";
 
 export interface OwnRequest {
-  method: "GET" | "POST";
+  method: string;
   /** Host field. */
   authority: string;
   path: string;
@@ -20,10 +21,14 @@ export interface OwnRequest {
   timeoutMs: number;
   /** A longer answer is an error. */
   bodyBytesMax: number;
+  /** May go over a kept connection, as it is harmless to send it twice should that turn out closed. */
+  reuses?: boolean;
 }
 
 export interface OwnAnswer {
   status: number;
+  /** In order; names in lower case. */
+  headers: readonly (readonly [name: string, value: string])[];
   body: Buffer;
 }
 
@@ -56,7 +61,9 @@ class Try implements UpstreamUser, ConnectorUser {
   #endpoint: Endpoint | undefined;
   #upstream: UpstreamConnection | undefined;
   #timer: Cancel | undefined;
+  #fresh: boolean;
   #status = 0;
+  #headers: [string, string][] = [];
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
 
@@ -70,6 +77,7 @@ class Try implements UpstreamUser, ConnectorUser {
   ) {
     this.#slot = slot;
     this.#request = request;
+    this.#fresh = request.reuses !== true;
     this.caller = caller;
     this.#runtime = runtime;
     this.#resolve = resolve;
@@ -90,7 +98,7 @@ class Try implements UpstreamUser, ConnectorUser {
     endpoint.active++;
     slot.requestsActive++;
     this.#timer = clock.after(this.#request.timeoutMs, () => this.#fail(`no answer in ${this.#request.timeoutMs} ms`));
-    this.#connector.connect(endpoint, slot, cluster, true);
+    this.#connector.connect(endpoint, slot, cluster, this.#fresh);
   }
 
   onConnected({ http1 }: Upstream): void {
@@ -112,8 +120,9 @@ class Try implements UpstreamUser, ConnectorUser {
   }
   onConnectLater(): void {}
 
-  onResponseHead({ status }: { status: number }): boolean {
-    this.#status = status;
+  onResponseHead(head: Head): boolean {
+    this.#status = head.status;
+    for (let i = 0; i < head.count; i++) this.#headers.push([head.name(i).toLowerCase(), head.value(i)]);
     return true;
   }
   onResponseBody(chunk: Buffer, from: number, to: number): boolean {
@@ -130,15 +139,21 @@ class Try implements UpstreamUser, ConnectorUser {
     this.#upstream = undefined;
     upstream.release();
     this.#over();
-    this.#resolve({ status: this.#status, body: Buffer.concat(this.#chunks) });
+    this.#resolve({ status: this.#status, headers: this.#headers, body: Buffer.concat(this.#chunks) });
   }
   onResponseFlush(): void {}
   onInterim(): void {}
   onUpgraded(): void {
     this.#fail("protocol error");
   }
-  onUpstreamLost(): void {
+  onUpstreamLost(how: Parameters<UpstreamUser["onUpstreamLost"]>[0]): void {
     this.#upstream = undefined;
+    const cluster = this.#slot.current;
+    if (how === "stale" && !this.#fresh && cluster) {
+      this.#fresh = true;
+      this.#connector.connect(this.#endpoint!, this.#slot, cluster, true);
+      return;
+    }
     this.#fail("connection termination");
   }
   onUpstreamDrain(): void {}

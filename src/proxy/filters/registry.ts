@@ -43,6 +43,12 @@ const rows: readonly Row[] = [
     load: () => (require("./rbac.ts") as typeof import("./rbac.ts")).rbacFactory,
   },
   {
+    // What a service says who may.
+    config: `${http}.ext_authz.v3.ExtAuthz`,
+    perRoute: `${http}.ext_authz.v3.ExtAuthzPerRoute`,
+    load: () => (require("./ext_authz.ts") as typeof import("./ext_authz.ts")).extAuthzFactory,
+  },
+  {
     // How often.
     config: `${http}.local_ratelimit.v3.LocalRateLimit`,
     perRoute: `${http}.local_ratelimit.v3.LocalRateLimit`,

@@ -1,0 +1,135 @@
+// Authorization by a service, over real sockets: what it is shown, what its answers do, and what happens without one.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ExtAuthzPerRouteSchema, ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
+import { cluster, milliseconds, pack, prefix, toCluster } from "../fixture.ts";
+import { type Backend, FilterFixture, httpFilter, startBackend } from "./fixture.ts";
+
+const fixture = new FilterFixture();
+let service: Backend;
+beforeAll(() => fixture.start());
+beforeEach(() => {
+  service = startBackend();
+});
+afterAll(() => fixture.stop());
+
+type Config = MessageInitShape<typeof ExtAuthzSchema>;
+const only = (...names: string[]) => ({
+  patterns: names.map((name) => ({ matchPattern: { case: "exact", value: name } as const, ignoreCase: true })),
+});
+
+async function serve(http: object = {}, more: Config = {}, timeoutMs = 1_000): Promise<void> {
+  const { answer } = service;
+  const services = {
+    case: "httpService",
+    value: {
+      serverUri: {
+        uri: "http://authz.test",
+        httpUpstreamType: { case: "cluster", value: "authz" },
+        timeout: milliseconds(timeoutMs),
+      },
+      ...http,
+    },
+  } as const;
+  const open = { override: { case: "disabled", value: true } } as const;
+  await fixture.serve(
+    { httpFilters: [httpFilter("envoy.filters.http.ext_authz", ExtAuthzSchema, { services, ...more } as Config)] },
+    [
+      {
+        match: prefix("/open"),
+        action: toCluster("a"),
+        typedPerFilterConfig: { "envoy.filters.http.ext_authz": pack(ExtAuthzPerRouteSchema, open) },
+      },
+      { match: prefix("/"), action: toCluster("a") },
+    ],
+    { clusters: [cluster("authz", [service.address])] },
+  );
+  service.answer = answer;
+}
+
+describe("the service", () => {
+  test("is shown method, path, host and authorization, what the list names, and what is added, but no body", async () => {
+    let asked: { method: string; url: string; headers: Record<string, string> } | undefined;
+    service.answer = ({ method, url, headers }) => {
+      asked = { method, url, headers: Object.fromEntries(headers) };
+      return new Response("ok");
+    };
+    await serve(
+      { pathPrefix: "/check", authorizationRequest: { headersToAdd: [{ key: "X-Added", value: "yes" }] } },
+      { allowedHeaders: only("x-shown", "x-added") },
+    );
+    const headers = { authorization: "Bearer t", "x-shown": "1", "x-hidden": "2", "x-added": "forged", host: "shop.test" };
+    const seen = await fixture.seen("/buy?item=1", { method: "POST", headers, body: "secret" });
+    expect(seen).toMatchObject({ method: "POST", path: "/buy?item=1", body: "secret" });
+    expect(asked!.method).toBe("POST");
+    expect(asked!.url).toBe("http://shop.test/check/buy?item=1");
+    const shown = asked!.headers;
+    expect(shown).toMatchObject({ authorization: "Bearer t", "x-shown": "1", "x-added": "yes", "content-length": "0" });
+    expect(shown["x-hidden"]).toBeUndefined();
+    expect(fixture.backend.requests.length).toBe(1);
+  });
+
+  test("allows with 200: listed fields of its answer go on to the application and to the client", async () => {
+    service.answer = () =>
+      new Response("ok", {
+        headers: { "x-user": "jane", "x-secret": "no", "x-note": "b", "x-told": "t", "x-envoy-auth-headers-to-remove": "x-gone" },
+      });
+    await serve({
+      authorizationResponse: {
+        allowedUpstreamHeaders: only("x-user"),
+        allowedUpstreamHeadersToAppend: only("x-note"),
+        allowedClientHeadersOnSuccess: only("x-told"),
+      },
+    });
+    const response = await fixture.fetch("/", { headers: { "x-user": "forged", "x-note": "a", "x-gone": "1" } });
+    const { headers } = (await response.json()) as { headers: Record<string, string> };
+    expect(headers).toMatchObject({ "x-user": "jane", "x-note": "a,b" });
+    expect(headers["x-secret"]).toBeUndefined();
+    expect(headers["x-gone"]).toBeUndefined();
+    expect([response.headers.get("x-told"), response.headers.get("x-user")]).toEqual(["t", null]);
+  });
+
+  test("denies with any other answer, which is the client's", async () => {
+    service.answer = () =>
+      new Response("not you", { status: 401, headers: { "www-authenticate": "Basic", "x-why": "name", "x-else": "1" } });
+    await serve();
+    const all = await fixture.fetch("/");
+    expect([all.status, await all.text(), all.headers.get("x-else")]).toEqual([401, "not you", "1"]);
+    await serve({ authorizationResponse: { allowedClientHeaders: only("x-why") } });
+    const some = await fixture.fetch("/");
+    expect(["www-authenticate", "x-why", "x-else"].map((name) => some.headers.get(name))).toEqual(["Basic", "name", null]);
+    expect(fixture.backend.requests.length).toBe(0);
+    expect((await fixture.fetch("/open")).status).toBe(200);
+  });
+});
+
+describe("without an answer", () => {
+  const ways: [string, () => void][] = [
+    ["an error of the service", () => void (service.answer = () => new Response("no", { status: 503 }))],
+    ["silence", () => void (service.answer = () => Bun.sleep(2_000).then(() => new Response("late")))],
+    ["nobody there", () => service.stop()],
+  ];
+  for (const [name, arrange] of ways)
+    test(`${name}: refused with the status for errors, let through if told so`, async () => {
+      arrange();
+      await serve({}, {}, 100);
+      expect((await fixture.fetch("/")).status).toBe(403);
+      await serve({}, { statusOnError: { code: 503 } }, 100);
+      expect((await fixture.fetch("/")).status).toBe(503);
+      await serve({}, { failureModeAllow: true }, 100);
+      expect((await fixture.fetch("/")).status).toBe(200);
+    });
+});
+
+test("checks share connections; one that was closed meanwhile costs nothing but another", async () => {
+  service.answer = () => new Response("ok");
+  await serve();
+  for (let i = 0; i < 20; i++) expect((await fixture.fetch("/")).status).toBe(200);
+  expect(service.requests.length).toBe(20);
+  const { address } = service;
+  service.stop();
+  const [host, port] = address.split(":");
+  const again = Bun.serve({ hostname: host!, port: Number(port), fetch: () => new Response("ok") });
+  expect((await fixture.fetch("/")).status).toBe(200);
+  again.stop(true);
+});
