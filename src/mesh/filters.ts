@@ -56,6 +56,8 @@ export function httpManager(options: {
   routes: string | RouteConfiguration;
   /** At the edge: the caller's address is the truth, not what its headers say. */
   edge: boolean;
+  /** Proxies before the edge whose x-forwarded-for is believed. */
+  trustedHops?: number;
   /** A workload's own listener: its application learns who called. */
   inbound?: boolean;
   /** Who the caller is and what it may do: before everything else. */
@@ -78,6 +80,7 @@ export function httpManager(options: {
         httpFilters: [...security, ...stats, ...httpFilters],
         accessLog: [...(telemetry?.accessLog ?? [])],
         useRemoteAddress: edge,
+        xffNumTrustedHops: options.trustedHops ?? 0,
         normalizePath: true,
         mergeSlashes: true,
         ...(edge && { requestHeadersTimeout: durationOf(10_000) }),

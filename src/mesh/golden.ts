@@ -7,6 +7,7 @@ import { parseAllDocuments, stringify } from "yaml";
 import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
+import { ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
 import { HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { JwtAuthenticationSchema } from "#gen/xds/envoy/extensions/filters/http/jwt_authn/v3/config_pb.js";
 import { RBACSchema as HttpRbacSchema } from "#gen/xds/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
@@ -36,6 +37,7 @@ const outputSuffix = ".xds.yaml";
 
 /** Types in the `Any` fields we emit. */
 const extensions = createRegistry(
+  ExtAuthzSchema,
   HttpRbacSchema,
   NetworkRbacSchema,
   UriTemplateMatchConfigSchema,

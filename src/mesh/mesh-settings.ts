@@ -83,6 +83,17 @@ export interface ProxySettings {
   proxyMetadata?: Record<string, string>;
 }
 
+/** A pod's annotation proxy.istio.io/config; undefined when it cannot be read. */
+export function proxySettings(text: string): ProxySettings | undefined {
+  try {
+    const value: unknown = parse(text);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch {
+    // A pod's owner writes it; what is no YAML counts as absent.
+    return undefined;
+  }
+}
+
 const known: ReadonlySet<string> = new Set<keyof MeshSettings>([
   "trustDomain",
   "trustDomainAliases",

@@ -5,6 +5,7 @@ import { envoyFilterProblems, proxyConfigProblems, wasmPluginProblems } from "./
 import {
   authorizationPolicyProblems,
   peerAuthenticationProblems,
+  providerProblems,
   requestAuthenticationProblems,
   telemetryProblems,
 } from "./problems-security.ts";
@@ -35,8 +36,9 @@ export function createProblemFinder(): (model: Model, objects: MeshObjects) => P
       destinationRuleProblems,
     ),
     ...once(model.gateways, gatewayProblems),
-    ...once(model.authorizationPolicies, authorizationPolicyProblems),
-    ...once(model.requestAuthentications, requestAuthenticationProblems),
+    ...once(model.authorizationPolicies, (object) => authorizationPolicyProblems(object, model)),
+    ...model.authorizationPolicies.flatMap((object) => providerProblems(object, model)),
+    ...once(model.requestAuthentications, (object) => requestAuthenticationProblems(object, model)),
     ...once(model.peerAuthentications, (object) => peerAuthenticationProblems(object, model)),
     ...once(model.telemetries, telemetryProblems),
     ...once(objects.envoyFilters, envoyFilterProblems),

@@ -25,11 +25,10 @@ import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts"
 import { type HttpFilter, httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
 import { resolveGateway } from "./hosts.ts";
+import { proxySettings } from "./mesh-settings.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf, httpRoutes } from "./translate-routes.ts";
-import { policiesFor } from "./translate-security.ts";
-import { jwtResources } from "./translate-security-jwt.ts";
-import { httpRbac, networkRbac } from "./translate-security-rbac.ts";
+import { securityChain } from "./translate-security-chain.ts";
 import { telemetryOf } from "./translate-telemetry.ts";
 import type { GatewayServer, HttpDestination, Model, RuleSet, Workload } from "./types.ts";
 
@@ -74,23 +73,30 @@ interface EdgeRules {
   tcp: readonly Filter[];
   clusters: Cluster[];
   telemetry: ListenerTelemetry;
+  trustedHops: number;
 }
 
 function edgeRules(model: Model, workload: Workload): EdgeRules {
-  const authentication = policiesFor(model.requestAuthentications, model, workload);
-  const authorization = policiesFor(model.authorizationPolicies, model, workload);
   const telemetry = telemetryOf(model, workload, "CLIENT");
-  const jwt = jwtResources(model, authentication, workload.namespace);
+  const security = securityChain(model, workload);
   return {
-    http: [...jwt.filters, ...httpRbac(authorization)],
-    tcp: [...networkRbac(authorization), ...statsFilters(telemetry)],
-    clusters: jwt.clusters,
+    http: security.http,
+    tcp: [...security.tcp, ...statsFilters(telemetry)],
+    clusters: security.clusters,
     telemetry,
+    trustedHops: trustedHopsOf(model, workload),
   };
 }
 
-const edgeFilter = (port: number, routes: string, { http: security, telemetry }: EdgeRules) =>
-  httpManager({ statPrefix: `outbound_0.0.0.0_${port}`, routes, edge: true, security, telemetry });
+const edgeFilter = (port: number, routes: string, { http: security, telemetry, trustedHops }: EdgeRules) =>
+  httpManager({ statPrefix: `outbound_0.0.0.0_${port}`, routes, edge: true, security, telemetry, trustedHops });
+
+/** gatewayTopology.numTrustedProxies, of the pod's own ProxyConfig (annotation) before the mesh's. */
+function trustedHopsOf({ settings }: Model, { pod }: Workload): number {
+  const text = pod.metadata.annotations?.["proxy.istio.io/config"];
+  const mesh = settings.defaultConfig?.gatewayTopology?.numTrustedProxies;
+  return Number((text && proxySettings(text)?.gatewayTopology?.numTrustedProxies) ?? mesh ?? 0) || 0;
+}
 
 /** Istio: GatewayRDSRouteName. */
 function secureRouteName({ server, gateway }: Server, port: number): string {

@@ -6,8 +6,9 @@ import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
 import type { Filter, FilterChain } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { SubjectAltNameMatcher_SanType as SanType } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { matchesMap } from "../api/selectors.ts";
-import type { AuthorizationPolicy, Service } from "../api/types.ts";
+import type { Service } from "../api/types.ts";
 import { adsSource, downstreamTls, durationOf, istioMetadata, tcpAddress } from "./envoy.ts";
 import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { isVisible } from "./hosts.ts";
@@ -17,12 +18,13 @@ import { type Audience, bindOf, servesPort } from "./sidecar-scope.ts";
 import { inboundCluster, inboundName, outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
-import { type PeerModes, peerModeOf, peerModesOf, policiesFor } from "./translate-security.ts";
-import { type JwtResources, jwtResources } from "./translate-security-jwt.ts";
-import { httpRbac, networkRbac, strictFilter } from "./translate-security-rbac.ts";
+import { type PeerModes, peerModeOf, peerModesOf } from "./translate-security.ts";
+import { type SecurityChain, securityChain } from "./translate-security-chain.ts";
+import { strictFilter } from "./translate-security-rbac.ts";
 import { filterChain, type StreamContext, streamChains } from "./translate-streams.ts";
 import { noTelemetry, telemetryOf } from "./translate-telemetry.ts";
 import { type RuleIndex, rulesFor } from "./translate-virtual-hosts.ts";
+import { trustDomainsOf } from "./trust-domains.ts";
 import type { Model, PortModel, RuleSet, ServiceModel, Workload } from "./types.ts";
 
 const inboundPort = 15006;
@@ -197,11 +199,14 @@ export function inbound(model: Model, workload: Workload): { listeners: Listener
     bindToPort: false,
     metadata: about,
   });
-  return { listeners: [virtualInbound, tunnelEnd(model, workload)], clusters: [...clusters, ...rules.jwt.clusters] };
+  return {
+    listeners: [virtualInbound, tunnelEnd(model, workload)],
+    clusters: [...clusters, ...rules.security.clusters],
+  };
 }
 
 /** The workload's end of tunnels: who comes in this way has proved who it is. */
-function tunnelEnd({ config }: Model, workload: Workload): Listener {
+function tunnelEnd(model: Model, workload: Workload): Listener {
   const sds = (name: string) => ({ name, sdsConfig: adsSource });
   return create(ListenerSchema, {
     name: "connect_terminate",
@@ -213,14 +218,26 @@ function tunnelEnd({ config }: Model, workload: Workload): Listener {
           requireClientCertificate: true,
           commonTlsContext: {
             tlsCertificateSdsSecretConfigs: [sds("default")],
-            validationContextType: { case: "validationContextSdsSecretConfig", value: sds("ROOTCA") },
+            validationContextType: {
+              case: "combinedValidationContext",
+              value: {
+                // Who is of this mesh by name, too, and not only by authority.
+                defaultValidationContext: {
+                  matchTypedSubjectAltNames: trustDomainsOf(model).map((domain) => ({
+                    sanType: SanType.URI,
+                    matcher: { matchPattern: { case: "prefix", value: `spiffe://${domain}/` } },
+                  })),
+                },
+                validationContextSdsSecretConfig: sds("ROOTCA"),
+              },
+            },
             alpnProtocols: ["http/1.1"],
           },
         }),
       },
     ],
     trafficDirection: TrafficDirection.INBOUND,
-    bindToPort: config.mode === "ports",
+    bindToPort: model.config.mode === "ports",
     metadata: istioMetadata({ workload: workload.about }),
   });
 }
@@ -228,17 +245,14 @@ function tunnelEnd({ config }: Model, workload: Workload): Listener {
 /** What policies say for all inbound chains of a workload. */
 interface InboundRules {
   peers: PeerModes;
-  authorization: readonly AuthorizationPolicy[];
-  jwt: JwtResources;
+  security: SecurityChain;
   telemetry: ListenerTelemetry;
 }
 
 function inboundRules(model: Model, workload: Workload): InboundRules {
-  const authentication = policiesFor(model.requestAuthentications, model, workload);
   return {
     peers: peerModesOf(model, workload),
-    authorization: policiesFor(model.authorizationPolicies, model, workload),
-    jwt: jwtResources(model, authentication, workload.namespace),
+    security: securityChain(model, workload),
     telemetry: telemetryOf(model, workload, "SERVER"),
   };
 }
@@ -253,9 +267,9 @@ function otherPorts(rules: InboundRules): { defaultFilterChain?: { name: string;
   return filters.length === 1 ? {} : { defaultFilterChain: { name: "virtualInbound-catchall", filters } };
 }
 
-const passthroughFilters = ({ peers, authorization }: InboundRules, containerPort: number): Filter[] => [
+const passthroughFilters = ({ peers, security }: InboundRules, containerPort: number): Filter[] => [
   ...strictFilters(peers, containerPort),
-  ...networkRbac(authorization),
+  ...security.tcp,
   tcpProxy(passthroughName, [{ name: passthroughName, weight: 1 }]),
 ];
 
@@ -270,17 +284,19 @@ const namedPorts = (workload: Workload, rules: InboundRules, known: readonly Inb
     }));
 
 function inboundFilters(containerPort: number, port: PortModel, rules: InboundRules): Filter[] {
-  const { peers, authorization, jwt, telemetry } = rules;
+  const { peers, security, telemetry } = rules;
   const strict = strictFilters(peers, containerPort);
   const cluster = inboundName(containerPort);
   if (!isHttp(port.protocol)) {
     const proxy = tcpProxy(cluster, [{ name: cluster, weight: 1 }], telemetry);
-    return [...strict, ...networkRbac(authorization), ...statsFilters(telemetry), proxy];
+    return [...strict, ...security.tcp, ...statsFilters(telemetry), proxy];
   }
-  const security = [...jwt.filters, ...httpRbac(authorization)];
   const routes = inboundRoutes(cluster, port);
   const statPrefix = `inbound_${containerPort}`;
-  return [...strict, httpManager({ statPrefix, routes, edge: false, inbound: true, security, telemetry })];
+  return [
+    ...strict,
+    httpManager({ statPrefix, routes, edge: false, inbound: true, security: security.http, telemetry }),
+  ];
 }
 
 const inboundRoutes = (cluster: string, port: PortModel): RouteConfiguration =>

@@ -9,6 +9,8 @@ import type { AuthorizationPolicy } from "../api/types.ts";
 import { pack } from "./envoy.ts";
 import { type HttpFilter, httpFilter, networkFilter } from "./filters.ts";
 import { never, type RbacPolicy, ruleOf } from "./translate-security-rules.ts";
+import { trustDomainsOf } from "./trust-domains.ts";
+import type { Model } from "./types.ts";
 
 /** The rules of one action: those that decide, and those of a dry run, which only tell. */
 interface Rules {
@@ -17,17 +19,16 @@ interface Rules {
   shadowPrefix: string;
 }
 
-/** In the order they are asked: what a provider would decide, what is noted, what is forbidden, what is allowed. */
+/** In the order they are asked: what is noted, what is forbidden, what is allowed. */
 const actions = [
-  { names: ["CUSTOM"], action: Action.DENY, shadowPrefix: "istio_ext_authz_" },
   { names: ["AUDIT"], action: Action.LOG, shadowPrefix: "" },
   { names: ["DENY"], action: Action.DENY, shadowPrefix: "istio_dry_run_deny_" },
   { names: ["ALLOW", undefined], action: Action.ALLOW, shadowPrefix: "istio_dry_run_allow_" },
 ];
 
 /** Filters of an HTTP chain for the policies of one workload. */
-export function httpRbac(policies: readonly AuthorizationPolicy[]): HttpFilter[] {
-  return rulesOf(policies, false).map(({ enforced, shadow, shadowPrefix }) =>
+export function httpRbac(policies: readonly AuthorizationPolicy[], model: Model): HttpFilter[] {
+  return rulesOf(policies, false, trustDomainsOf(model)).map(({ enforced, shadow, shadowPrefix }) =>
     httpFilter(
       "envoy.filters.http.rbac",
       pack(HttpRbacSchema, {
@@ -39,18 +40,20 @@ export function httpRbac(policies: readonly AuthorizationPolicy[]): HttpFilter[]
 }
 
 /** Filters of a TCP chain: rules about requests never allow and always deny. */
-export function networkRbac(policies: readonly AuthorizationPolicy[]): Filter[] {
-  return rulesOf(policies, true).map(({ enforced, shadow, shadowPrefix }) =>
-    networkFilter(
-      "envoy.filters.network.rbac",
-      pack(NetworkRbacSchema, {
-        statPrefix: "tcp.",
-        ...(enforced && { rules: enforced }),
-        ...(shadow && { shadowRules: shadow, shadowRulesStatPrefix: shadowPrefix }),
-      }),
-    ),
+export const networkRbac = (policies: readonly AuthorizationPolicy[], model: Model): Filter[] =>
+  rulesOf(policies, true, trustDomainsOf(model)).map(({ enforced, shadow, shadowPrefix }) =>
+    networkRbacFilter(enforced, shadow, shadowPrefix),
   );
-}
+
+export const networkRbacFilter = (enforced: RBAC | undefined, shadow?: RBAC, shadowPrefix = ""): Filter =>
+  networkFilter(
+    "envoy.filters.network.rbac",
+    pack(NetworkRbacSchema, {
+      statPrefix: "tcp.",
+      ...(enforced && { rules: enforced }),
+      ...(shadow && { shadowRules: shadow, shadowRulesStatPrefix: shadowPrefix }),
+    }),
+  );
 
 /** PeerAuthentication STRICT: only who has proved to be somebody of the mesh may connect. */
 export const strictFilter: Filter = networkFilter(
@@ -79,7 +82,7 @@ export const strictFilter: Filter = networkFilter(
 export const isDryRun = ({ metadata }: AuthorizationPolicy): boolean =>
   ["1", "t", "true"].includes(metadata.annotations?.["istio.io/dry-run"]?.toLowerCase() ?? "");
 
-function rulesOf(policies: readonly AuthorizationPolicy[], forTcp: boolean): Rules[] {
+function rulesOf(policies: readonly AuthorizationPolicy[], forTcp: boolean, trustDomains: readonly string[]): Rules[] {
   return actions.flatMap(({ names, action, shadowPrefix }) => {
     const own = policies.filter(({ spec }) => names.includes(spec?.action));
     if (own.length === 0) return [];
@@ -87,30 +90,37 @@ function rulesOf(policies: readonly AuthorizationPolicy[], forTcp: boolean): Rul
       own.filter((policy) => !isDryRun(policy)),
       action,
       forTcp,
+      trustDomains,
     );
-    const shadow = rbacOf(own.filter(isDryRun), action, forTcp);
+    const shadow = rbacOf(own.filter(isDryRun), action, forTcp, trustDomains);
     return [{ enforced, shadow, shadowPrefix }];
   });
 }
 
-/** Undefined without a policy; with policies of which no rule is left, ALLOW allows nothing. */
-function rbacOf(policies: readonly AuthorizationPolicy[], action: Action, forTcp: boolean): RBAC | undefined {
+/** Undefined without a policy; with policies of which no rule is left, ALLOW allows nothing. `named`: what a rule is called. */
+export function rbacOf(
+  policies: readonly AuthorizationPolicy[],
+  action: Action,
+  forTcp: boolean,
+  trustDomains: readonly string[],
+  named = (text: string): string => text,
+): RBAC | undefined {
   if (policies.length === 0) return undefined;
-  const named: Record<string, RbacPolicy> = {};
+  const all: Record<string, RbacPolicy> = {};
   for (const { metadata, spec } of policies) {
     const rules = spec?.rules ?? [];
-    const name = (index: number) => {
-      const text = `ns[${metadata.namespace}]-policy[${metadata.name}]-rule[${index}]`;
-      // No provider can be asked here: as in Istio with one it does not know, what would be asked about is denied.
-      return spec?.action === "CUSTOM"
-        ? `istio-ext-authz-${spec.provider?.name}-${text}-deny-due-to-bad-CUSTOM-action`
-        : text;
+    const name = (index: number) => named(`ns[${metadata.namespace}]-policy[${metadata.name}]-rule[${index}]`);
+    const context = {
+      forTcp,
+      lenient: action !== Action.ALLOW,
+      namespace: metadata.namespace ?? "",
+      trustDomains,
     };
-    if (rules.length === 0) named[name(0)] = never;
+    if (rules.length === 0) all[name(0)] = never;
     rules.forEach((rule, index) => {
-      const policy = ruleOf(rule, { forTcp, lenient: action !== Action.ALLOW, namespace: metadata.namespace ?? "" });
-      if (policy) named[name(index)] = policy;
+      const policy = ruleOf(rule, context);
+      if (policy) all[name(index)] = policy;
     });
   }
-  return create(RBACSchema, { action, policies: named });
+  return create(RBACSchema, { action, policies: all });
 }

@@ -22,6 +22,7 @@ import {
   requestPrincipalMatches,
   stringMatch,
 } from "./translate-security-match.ts";
+import { withAliases } from "./trust-domains.ts";
 
 export interface RbacPolicy {
   permissions: Permission[];
@@ -34,6 +35,8 @@ export interface RuleContext {
   lenient: boolean;
   /** Of the policy. */
   namespace: string;
+  /** Of the mesh; none: principals are taken as they are written. */
+  trustDomains?: readonly string[];
 }
 
 const permission = (rule: MessageInitShape<typeof PermissionSchema>["rule"]): Permission =>
@@ -130,10 +133,10 @@ function pathOf(value: string): Permission {
 
 // ---- from ----
 
-function sourceTerms(source: Source, { namespace }: RuleContext): Term<Principal>[] {
+function sourceTerms(source: Source, { namespace, trustDomains }: RuleContext): Term<Principal>[] {
   const { principals: ids, namespaces, serviceAccounts, requestPrincipals, ipBlocks, remoteIpBlocks } = source;
   return [
-    { of: identityOf, values: ids, notValues: source.notPrincipals },
+    identities(ids, source.notPrincipals, trustDomains),
     { of: requestPrincipalOf, values: requestPrincipals, notValues: source.notRequestPrincipals, http: true },
     { of: accountOf(namespace), values: serviceAccounts, notValues: source.notServiceAccounts },
     { of: namespaceOf, values: namespaces, notValues: source.notNamespaces },
@@ -141,6 +144,16 @@ function sourceTerms(source: Source, { namespace }: RuleContext): Term<Principal
     { of: sourceIpOf, values: ipBlocks, notValues: source.notIpBlocks },
   ];
 }
+
+const identities = (
+  values: readonly string[] | undefined,
+  notValues: readonly string[] | undefined,
+  trustDomains: readonly string[] = [],
+): Term<Principal> => ({
+  of: identityOf,
+  values: values && withAliases(values, trustDomains),
+  notValues: notValues && withAliases(notValues, trustDomains),
+});
 
 const authenticated = (principalName: ReturnType<typeof stringMatch>): Principal =>
   principal({ case: "authenticated", value: { principalName } });
@@ -170,13 +183,14 @@ const requestPrincipalOf = (value: string): Principal =>
 
 function conditionTerms(
   { when = [] }: AuthorizationRule,
-  { namespace }: RuleContext,
+  { namespace, trustDomains }: RuleContext,
 ): { permission: Term<Permission>[]; principal: Term<Principal>[] } {
   const permission: Term<Permission>[] = [];
   const principal: Term<Principal>[] = [];
   for (const { key, values, notValues } of when) {
     const ofPermission = permissionByKey[key] ?? envoyFilterOf(key);
     if (ofPermission) permission.push({ of: ofPermission, values, notValues });
+    else if (key === "source.principal") principal.push(identities(values, notValues, trustDomains));
     else {
       const found = principalOf(key, namespace);
       principal.push({ ...found, values, notValues });
@@ -217,8 +231,6 @@ function principalOf(key: string, namespace: string): { of: (value: string) => P
       return { of: remoteIpOf };
     case "source.namespace":
       return { of: namespaceOf };
-    case "source.principal":
-      return { of: identityOf };
     case "source.serviceAccount":
       return { of: accountOf(namespace) };
     case "request.auth.principal":

@@ -1,7 +1,10 @@
 // Authorization by a service, over real sockets: what it is shown, what its answers do, and what happens without one.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ExtAuthzPerRouteSchema, ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
+import {
+  ExtAuthzPerRouteSchema,
+  ExtAuthzSchema,
+} from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
 import { cluster, milliseconds, pack, prefix, toCluster } from "../fixture.ts";
 import { type Backend, FilterFixture, httpFilter, startBackend } from "./fixture.ts";
 
@@ -58,7 +61,13 @@ describe("the service", () => {
       { pathPrefix: "/check", authorizationRequest: { headersToAdd: [{ key: "X-Added", value: "yes" }] } },
       { allowedHeaders: only("x-shown", "x-added") },
     );
-    const headers = { authorization: "Bearer t", "x-shown": "1", "x-hidden": "2", "x-added": "forged", host: "shop.test" };
+    const headers = {
+      authorization: "Bearer t",
+      "x-shown": "1",
+      "x-hidden": "2",
+      "x-added": "forged",
+      host: "shop.test",
+    };
     const seen = await fixture.seen("/buy?item=1", { method: "POST", headers, body: "secret" });
     expect(seen).toMatchObject({ method: "POST", path: "/buy?item=1", body: "secret" });
     expect(asked!.method).toBe("POST");
@@ -72,7 +81,13 @@ describe("the service", () => {
   test("allows with 200: listed fields of its answer go on to the application and to the client", async () => {
     service.answer = () =>
       new Response("ok", {
-        headers: { "x-user": "jane", "x-secret": "no", "x-note": "b", "x-told": "t", "x-envoy-auth-headers-to-remove": "x-gone" },
+        headers: {
+          "x-user": "jane",
+          "x-secret": "no",
+          "x-note": "b",
+          "x-told": "t",
+          "x-envoy-auth-headers-to-remove": "x-gone",
+        },
       });
     await serve({
       authorizationResponse: {
@@ -91,22 +106,33 @@ describe("the service", () => {
 
   test("denies with any other answer, which is the client's", async () => {
     service.answer = () =>
-      new Response("not you", { status: 401, headers: { "www-authenticate": "Basic", "x-why": "name", "x-else": "1" } });
+      new Response("not you", {
+        status: 401,
+        headers: { "www-authenticate": "Basic", "x-why": "name", "x-else": "1" },
+      });
     await serve();
     const all = await fixture.fetch("/");
     expect([all.status, await all.text(), all.headers.get("x-else")]).toEqual([401, "not you", "1"]);
     await serve({ authorizationResponse: { allowedClientHeaders: only("x-why") } });
     const some = await fixture.fetch("/");
-    expect(["www-authenticate", "x-why", "x-else"].map((name) => some.headers.get(name))).toEqual(["Basic", "name", null]);
+    expect(["www-authenticate", "x-why", "x-else"].map((name) => some.headers.get(name))).toEqual([
+      "Basic",
+      "name",
+      null,
+    ]);
     expect(fixture.backend.requests.length).toBe(0);
     expect((await fixture.fetch("/open")).status).toBe(200);
   });
 });
 
+const answerBy = (answer: NonNullable<Backend["answer"]>): void => {
+  service.answer = answer;
+};
+
 describe("without an answer", () => {
   const ways: [string, () => void][] = [
-    ["an error of the service", () => void (service.answer = () => new Response("no", { status: 503 }))],
-    ["silence", () => void (service.answer = () => Bun.sleep(2_000).then(() => new Response("late")))],
+    ["an error of the service", () => answerBy(() => new Response("no", { status: 503 }))],
+    ["silence", () => answerBy(() => Bun.sleep(2_000).then(() => new Response("late")))],
     ["nobody there", () => service.stop()],
   ];
   for (const [name, arrange] of ways)

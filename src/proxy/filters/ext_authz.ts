@@ -83,7 +83,11 @@ function create(name: string, config: ExtAuthz, deps: FilterDeps): Filter {
   };
 }
 
-function compileCheck(name: string, { services, allowedHeaders, disallowedHeaders }: ExtAuthz, deps: FilterDeps): Check {
+function compileCheck(
+  name: string,
+  { services, allowedHeaders, disallowedHeaders }: ExtAuthz,
+  deps: FilterDeps,
+): Check {
   if (services.case === "httpService")
     return compileHttpCheck(name, services.value, { allowed: allowedHeaders, disallowed: disallowedHeaders }, deps);
   throw new MeshbedError("EXT_AUTHZ_UNSUPPORTED", `${name}: only http_service is supported`);
