@@ -1,6 +1,8 @@
 // The data-plane processes: a node's proxy with its virtual sidecars, and a gateway running as a pod.
 
+import { Resolver } from "node:dns/promises";
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { join } from "node:path";
 import { podGatewayOfNode } from "../host/addresses.ts";
 import { aborted } from "../kernel/abort.ts";
@@ -8,16 +10,32 @@ import { realClock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import { systemRandom } from "../kernel/random.ts";
+import type { Resolve } from "../proxy/clusters/dns.ts";
 import { startProxy } from "../proxy/proxy.ts";
 import type { DrainTimes } from "../proxy/types.ts";
 import { connectAds } from "../xds/client.ts";
-import { type ClusterConfig, clusterDomain, masterOf, type NodeConfig, nodeOf, statePaths } from "./config.ts";
+import {
+  type ClusterConfig,
+  clusterDomain,
+  dnsAddress,
+  masterOf,
+  type NodeConfig,
+  nodeOf,
+  statePaths,
+} from "./config.ts";
 import { emitEvent } from "./events.ts";
 import type { EndOfLife } from "./inner.ts";
 import { readKeyPair } from "./pki.ts";
 
 const clock = realClock;
 const random = systemRandom;
+
+/** The node's DNS, which tells proxies what is outside where it tells pods the addresses that lead to them. */
+function nodeResolve(): Resolve {
+  const resolver = new Resolver({ timeout: 2_000, tries: 2 });
+  resolver.setServers([dnsAddress]);
+  return async (host) => (isIP(host) === 0 ? resolver.resolve4(host) : [host]);
+}
 
 interface Identity {
   role: "node" | "router";
@@ -57,6 +75,7 @@ async function runProxy(
     bindMode,
     xds,
     admin: { host: ip, port: adminPort },
+    ...(mode === "namespaces" && { resolve: nodeResolve() }),
     takesOver,
     clock,
     random,

@@ -38,6 +38,14 @@ export class AddressPool {
     return `${this.#prefix}.${host}`;
   }
 
+  /** Whose address it is. */
+  holderOf(ip: string): string | undefined {
+    if (!ip.startsWith(`${this.#prefix}.`)) return undefined;
+    const host = Number(ip.slice(this.#prefix.length + 1));
+    for (const [podId, taken] of this.#hostByPod) if (taken === host) return podId;
+    return undefined;
+  }
+
   release(podId: string): void {
     const host = this.#hostByPod.get(podId);
     if (host === undefined) return;

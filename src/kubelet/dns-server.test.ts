@@ -17,6 +17,7 @@ const all = [
   service("db", { clusterIP: "None", ports: [{ name: "sql", port: 3306 }] }),
   service("empty", { clusterIP: "None", ports: [] }),
   service("mirror", { type: "ExternalName", externalName: "files.example.org" }),
+  service("to-entry", { type: "ExternalName", externalName: "entry.example.org" }),
   service("alias", { type: "ExternalName", externalName: "web.video.svc.cluster.local" }),
 ];
 const slice = {
@@ -38,6 +39,8 @@ const data: ZoneData = {
   hasNamespace: (namespace) => namespace === "video",
 };
 
+/** Who asked for the outside last. */
+let lastAsker = "";
 let server: DnsServer;
 let upstream: Bun.udp.Socket<"buffer">;
 let resolver: Resolver;
@@ -68,6 +71,10 @@ beforeAll(async () => {
     upstreamPort: upstream.port,
     zone: "cluster.local",
     data,
+    outside(name, from) {
+      lastAsker = from;
+      return name === "entry.example.org" ? ["240.240.0.1"] : undefined;
+    },
     clock,
     random: systemRandom,
     log: silentLog,
@@ -117,6 +124,12 @@ test("an alias is followed inside the cluster and outside", async () => {
 test("names outside the cluster are asked for elsewhere", async () => {
   expect(await resolver.resolve4("www.example.org")).toEqual(["192.0.2.9"]);
   expect(await codeOf(resolver.resolve4("nowhere.invalid"))).toBe("ENOTFOUND");
+});
+
+test("what is known of the outside is answered to whom it is for, before anybody else is asked", async () => {
+  expect(await resolver.resolve4("entry.example.org")).toEqual(["240.240.0.1"]);
+  expect(await resolver.resolve4("to-entry.video.svc.cluster.local")).toEqual(["240.240.0.1"]);
+  expect(lastAsker).toBe("127.0.0.1");
 });
 
 const zoneCases: [string, number, number, number][] = [

@@ -28,6 +28,8 @@ export interface DnsServerOptions {
   upstreamPort?: number;
   zone: string;
   data: ZoneData;
+  /** Addresses of a name that the zone does not have, for whoever asks; undefined: the upstreams may know. */
+  outside?: (name: string, from: string) => readonly string[] | undefined;
   clock: Clock;
   random: Random;
   log: Log;
@@ -59,7 +61,8 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
     random: options.random,
     ...(options.upstreamPort === undefined ? {} : { port: options.upstreamPort }),
   });
-  const answer = (message: Uint8Array, overTcp: boolean) => answerMessage(options, forwarder.ask, message, overTcp);
+  const answer = (message: Uint8Array, from: string, overTcp: boolean) =>
+    answerMessage(options, { ask: forwarder.ask, from }, message, overTcp);
   const bind = async () => {
     const udp = await Bun.udpSocket({
       hostname: address,
@@ -67,7 +70,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
       binaryType: "buffer",
       socket: {
         data: (socket, message, fromPort, from) => {
-          void answer(message, false).then((reply) => {
+          void answer(message, from, false).then((reply) => {
             if (reply !== undefined && !socket.closed) socket.send(reply, fromPort, from);
           });
         },
@@ -75,7 +78,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
       },
     });
     try {
-      return { udp, tcp: startTcp(address, udp.port, (message) => answer(message, true), clock) };
+      return { udp, tcp: startTcp(address, udp.port, (message, from) => answer(message, from, true), clock) };
     } catch (error) {
       udp.close();
       throw error;
@@ -103,7 +106,7 @@ export async function startDnsServer(options: DnsServerOptions): Promise<DnsServ
 function startTcp(
   hostname: string,
   port: number,
-  answer: (message: Uint8Array) => Promise<Uint8Array | undefined>,
+  answer: (message: Uint8Array, from: string) => Promise<Uint8Array | undefined>,
   clock: Clock,
 ): Bun.TCPSocketListener<TcpState> {
   let connections = 0;
@@ -126,7 +129,7 @@ function startTcp(
           if (data.buffered.length < length + 2) break;
           const message = Uint8Array.from(data.buffered.subarray(2, length + 2));
           data.buffered = data.buffered.subarray(length + 2);
-          void answer(message).then((reply) => {
+          void answer(message, socket.remoteAddress).then((reply) => {
             if (reply === undefined) return;
             const framed = Buffer.alloc(reply.length + 2);
             framed.writeUInt16BE(reply.length, 0);
@@ -144,11 +147,34 @@ function startTcp(
   });
 }
 
-type Ask = (query: Uint8Array) => Promise<Uint8Array | undefined>;
+/** The upstreams, and who asks. */
+interface Asking {
+  ask(query: Uint8Array): Promise<Uint8Array | undefined>;
+  from: string;
+}
+
+/** Short, as a ServiceEntry may go. */
+const outsideTtlSeconds = 5;
+
+/** From the zone, else from what is known of the outside. */
+function answerHere(
+  { data, zone, outside }: DnsServerOptions,
+  from: string,
+  name: string,
+  type: number,
+): Answer | undefined {
+  const own = answerFromZone(data, zone, name, type);
+  if (own !== undefined && own.rcode !== rcodes.nameError) return own;
+  const addresses = outside?.(name, from);
+  if (addresses === undefined) return own;
+  const asked = type === typeNumbers.A || type === typeNumbers.ANY ? addresses : [];
+  const answers = asked.map((address): ResourceRecord => ({ type: "A", address, name, ttlSeconds: outsideTtlSeconds }));
+  return { rcode: rcodes.ok, authoritative: false, answers, authority: [], additional: [] };
+}
 
 async function answerMessage(
   options: DnsServerOptions,
-  ask: Ask,
+  asking: Asking,
   message: Uint8Array,
   overTcp: boolean,
 ): Promise<Uint8Array | undefined> {
@@ -159,12 +185,12 @@ async function answerMessage(
   const sizeBytesMax = overTcp ? tcpAnswerBytesMax : question.sizeBytesMax;
   try {
     if (question.class !== classIn) return encodeAnswer(question, failure(rcodes.refused), sizeBytesMax);
-    const own = answerFromZone(options.data, options.zone, question.name, question.type);
+    const own = answerHere(options, asking.from, question.name, question.type);
     if (own !== undefined) {
-      const complete = await followAliases(options, ask, question, own);
+      const complete = await followAliases(options, asking, question, own);
       return encodeAnswer(question, shuffled(complete, options.random), sizeBytesMax);
     }
-    const forwarded = await ask(message);
+    const forwarded = await asking.ask(message);
     return forwarded ?? encodeAnswer(question, failure(rcodes.serverFailure), sizeBytesMax);
   } catch (error) {
     options.log.warn("dns answer failed", { name: question.name, error: messageOf(error) });
@@ -181,13 +207,18 @@ const failure = (rcode: number): Answer => ({
 });
 
 /** Stub resolvers do not follow an alias themselves: what it leads to belongs into the same answer. */
-async function followAliases(options: DnsServerOptions, ask: Ask, question: Question, first: Answer): Promise<Answer> {
+async function followAliases(
+  options: DnsServerOptions,
+  { ask, from }: Asking,
+  question: Question,
+  first: Answer,
+): Promise<Answer> {
   const last = first.answers.at(-1);
   if (last?.type !== "CNAME" || question.type === typeNumbers.CNAME || question.type === typeNumbers.ANY) return first;
   const answers: ResourceRecord[] = [...first.answers];
   let target = last.target;
   for (let i = 0; i < aliasesMax; i++) {
-    const own = answerFromZone(options.data, options.zone, target, question.type);
+    const own = answerHere(options, from, target, question.type);
     if (own === undefined) {
       const reply = await ask(encodeQuery(0, target, question.type));
       const outside = reply === undefined ? undefined : parseAnswer(reply);

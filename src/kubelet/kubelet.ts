@@ -11,6 +11,7 @@ import { Metrics } from "../kernel/metrics.ts";
 import { AddressPool } from "./addresses.ts";
 import { ConfigObjects } from "./config-objects.ts";
 import { createZoneData, serviceIndexes } from "./dns-data.ts";
+import { createOutsideNames, type OutsideNames } from "./dns-outside.ts";
 import { type DnsServer, startDnsServer } from "./dns-server.ts";
 import { createKubeletMetrics } from "./kubelet-metrics.ts";
 import { type DnsSetting, parseResolvConf } from "./network-files.ts";
@@ -54,7 +55,8 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
     allocatable: allocatableOf(facts),
   };
   await cleanedUp;
-  const dns = await startDns(options, zone, machineDns);
+  const outside = createOutsideNames(informed, (ip) => workers.get(context.addresses.holderOf(ip) ?? "")?.pod);
+  const dns = await startDns(options, zone, outside, machineDns);
   const server = startApi(options, workers, metrics);
   const agent = startNodeAgent({ ...options, client: informed.client }, facts, server?.port, contact.resolve);
   const podInformer = createInformer(informed, pods, { fieldSelector: `spec.nodeName=${nodeName}` });
@@ -86,6 +88,7 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
       agent.stop();
       serviceInformer.stop();
       zone.stop();
+      outside.stop();
       context.status.stop();
       context.config.stop();
       dns?.close();
@@ -125,6 +128,7 @@ function readMachineDns(): DnsSetting {
 function startDns(
   { dns, clusterDomain, clock, random, log }: KubeletOptions,
   data: ReturnType<typeof createZoneData>,
+  outside: OutsideNames,
   machine: DnsSetting,
 ): Promise<DnsServer> | undefined {
   if (dns === undefined) return undefined;
@@ -137,6 +141,7 @@ function startDns(
     upstreams,
     zone: clusterDomain,
     data,
+    outside: (name, from) => outside.addresses(name, from),
     clock,
     random,
     log,
