@@ -190,7 +190,11 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
 
   /** The endpoint is a workload of this very process: its own policies and cluster, and no tunnel. */
   #enterNeighbour(chain: HttpChain): void {
-    const { request } = this.#owner;
+    const { request, requestEdits } = this.#owner;
+    if (!request.readAsSent(requestEdits)) {
+      this.#owner.reply(400, "", "DPE", "", "path_normalization_failed");
+      return;
+    }
     const table = chain.routes.current;
     const host = table && findVirtualHost(table, request.host);
     const route = host && findRoute(host, request);

@@ -1,7 +1,9 @@
 // One request as matchers and filters see it, whatever the codec. Strings are cut out of the head only when somebody asks.
 
 import { type Head, known } from "../../wire/http1_head.ts";
+import type { HeaderEdits } from "../../wire/http1_write.ts";
 import type { ConnectionInfo } from "../chain.ts";
+import { fieldAfter } from "../log/stream_info.ts";
 import {
   type EscapedSlashes,
   hasEscapedSlash,
@@ -49,6 +51,8 @@ export class RequestView {
   metadata: Map<string, unknown> | undefined;
   /** Fields that filters have set or, where undefined, removed. */
   #overrides: Map<string, string | undefined> | undefined;
+  /** Set once it is looked at as the next proxy gets it. */
+  #sentWith: HeaderEdits | undefined;
   #lastAuthority = "";
   #lastHost = "";
 
@@ -59,6 +63,20 @@ export class RequestView {
     this.isBare = false;
     this.isGrpc = false;
     this.#overrides = undefined;
+    this.#sentWith = undefined;
+  }
+
+  /**
+   * From now on as the next proxy would read it, which is in this very process: with what has been changed, its path normalised again
+   * after a rewrite. False when that proxy would refuse it.
+   */
+  readAsSent(edits: HeaderEdits): boolean {
+    this.#sentWith = edits;
+    if (!this.pathChanged || !mayNeedNormalising(this.path)) return true;
+    const normal = normalisePath(this.path);
+    if (normal === undefined) return false;
+    this.path = normal;
+    return true;
   }
 
   /** As `other` stands now, on `head`, which holds the same bytes. */
@@ -178,6 +196,7 @@ export class RequestView {
   /** A field by its lower-case name, or a pseudo header (":path", ":method", ":authority", ":scheme"). */
   header(name: string): string | undefined {
     if (name.charCodeAt(0) !== 58) {
+      if (this.#sentWith !== undefined) return fieldAfter(this.head, this.#sentWith, name);
       const overrides = this.#overrides;
       return overrides?.has(name) ? overrides.get(name) : this.head.get(name);
     }
