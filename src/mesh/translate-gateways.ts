@@ -21,6 +21,7 @@ import {
   TlsParameters_TlsProtocol as Tls,
   type TlsParametersSchema,
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
+import { cipherSuites } from "../api/cipher-suites.ts";
 import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts";
 import { type HttpFilter, httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
@@ -221,7 +222,8 @@ function tlsOf(server: GatewayServer): TransportSocket {
     // Istio: 1.2 unless something else is asked for.
     tlsMinimumProtocolVersion: protocols[tls?.minProtocolVersion ?? ""] ?? Tls.TLSv1_2,
     tlsMaximumProtocolVersion: protocols[tls?.maxProtocolVersion ?? ""] ?? Tls.TLS_AUTO,
-    cipherSuites: tls?.cipherSuites ?? [],
+    // As Istio: unknown ones and repetitions are warned about and left out.
+    cipherSuites: [...new Set(tls?.cipherSuites ?? [])].filter((suite) => cipherSuites.includes(suite)),
   };
   return downstreamTls({
     // OPTIONAL_MUTUAL: who shows a certificate must show a good one.

@@ -43,11 +43,46 @@ export function validateAuthorizationPolicy(object: AuthorizationPolicy): FieldE
   if (action === "DENY" && spec.rules === undefined)
     errors.push(required("spec.rules", "DENY action without `rules` is meaningless as it will never be triggered"));
   rules.forEach((rule, i) => {
-    errors.push(...validateRule(rule, child("spec.rules", i)));
+    const path = child("spec.rules", i);
+    errors.push(...validateRule(rule, path));
+    if (action === "CUSTOM") errors.push(...notForCustom(rule, path));
+  });
+  return errors.concat(validateDryRun(object.metadata.annotations?.["istio.io/dry-run"], action));
+}
+
+/** The external authorizer is asked before tokens and peers are known. */
+function notForCustom({ from, when }: AuthorizationRule, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  const says = (name: string) => `${name} is currently not supported with CUSTOM action`;
+  from?.forEach(({ source }, i) => {
+    for (const field of peerFields)
+      if (source?.[field]?.length) errors.push(forbidden(child(path, "from", i, "source", field), says(field)));
+  });
+  when?.forEach(({ key = "" }, i) => {
+    if (key === "source.namespace" || key === "source.principal" || key.startsWith("request.auth."))
+      errors.push(forbidden(child(path, "when", i, "key"), says(key)));
   });
   return errors;
 }
 
+const peerFields = [
+  "namespaces",
+  "notNamespaces",
+  "principals",
+  "notPrincipals",
+  "requestPrincipals",
+  "notRequestPrincipals",
+] as const;
+
+function validateDryRun(value: string | undefined, action: string): FieldError[] {
+  const path = "metadata.annotations[istio.io/dry-run]";
+  if (value === undefined) return [];
+  if (action !== "ALLOW" && action !== "DENY")
+    return [forbidden(path, `currently only supports action ALLOW/DENY, found action ${action}`)];
+  return /^(1|t|T|TRUE|true|True|0|f|F|FALSE|false|False)$/.test(value)
+    ? []
+    : [invalid(path, value, "is neither true nor false")];
+}
 function validateRule({ from, to, when }: AuthorizationRule, path: string): FieldError[] {
   const errors: FieldError[] = [];
   if (from?.length === 0) errors.push(required(child(path, "from"), "`from` cannot be empty"));

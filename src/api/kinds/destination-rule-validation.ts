@@ -8,24 +8,27 @@ import type {
   PortPolicy,
   TrafficPolicy,
 } from "../destination-rule.ts";
-import { child, duplicate, forbidden, inRange, invalid, notNegative, required } from "../field-errors.ts";
+import { child, duplicate, forbidden, inRange, invalid, notNegative, oneOf, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
 import { dnsLabelProblem } from "../names.ts";
 import type { DestinationRule } from "../types.ts";
 import {
   exclusive,
+  fqdnProblem,
+  isAddress,
   validateDuration,
   validateExportTo,
   validateHeaderName,
   validateHost,
   validatePercent,
   validateRequired,
+  validateSelectorLabels,
 } from "./istio-rules.ts";
 import { validateLabels } from "./metadata.ts";
 
 const isEmpty = (object: object): boolean => Object.keys(object).length === 0;
 
-function validatePool(pool: ConnectionPool, path: string): FieldError[] {
+export function validatePool(pool: ConnectionPool, path: string): FieldError[] {
   const errors: FieldError[] = [];
   const { http, tcp } = pool;
   if (http === undefined && tcp === undefined)
@@ -89,6 +92,15 @@ function validateOutlier(outlier: OutlierDetection, path: string): FieldError[] 
   return errors;
 }
 
+/** Envoy's limit of a Maglev table. */
+const tableSizeLimit = 5_000_011;
+
+function isPrime(value: number): boolean {
+  if (value < 2) return false;
+  for (let factor = 2; factor * factor <= value; factor++) if (value % factor === 0) return false;
+  return true;
+}
+
 function validateHash(hash: NonNullable<LoadBalancer["consistentHash"]>, path: string): FieldError[] {
   const keys = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
   const errors = exclusive(hash, path, keys).concat(exclusive(hash, path, ["ringHash", "maglev"]));
@@ -105,7 +117,21 @@ function validateHash(hash: NonNullable<LoadBalancer["consistentHash"]>, path: s
   }
   errors.push(...notNegative(child(path, "ringHash", "minimumRingSize"), hash.ringHash?.minimumRingSize));
   errors.push(...notNegative(child(path, "minimumRingSize"), hash.minimumRingSize));
-  errors.push(...notNegative(child(path, "maglev", "tableSize"), hash.maglev?.tableSize));
+  if (hash.minimumRingSize && (hash.ringHash ?? hash.maglev) !== undefined)
+    errors.push(
+      forbidden(child(path, "minimumRingSize"), "only one of MinimumRingSize or Maglev/Ringhash can be specified"),
+    );
+  const tableSize = hash.maglev?.tableSize;
+  if (hash.maglev !== undefined && !tableSize)
+    errors.push(required(child(path, "maglev", "tableSize"), "tableSize must be set for maglev"));
+  else if (tableSize !== undefined && !(tableSize < tableSizeLimit && isPrime(tableSize)))
+    errors.push(
+      invalid(
+        child(path, "maglev", "tableSize"),
+        tableSize,
+        `tableSize must be a prime number less than ${tableSizeLimit}`,
+      ),
+    );
   return errors;
 }
 
@@ -158,9 +184,10 @@ function validateTls(tls: ClientTls, path: string): FieldError[] {
   if (tls.mode === "MUTUAL" && !tls.credentialName)
     for (const field of ["clientCertificate", "privateKey"] as const)
       if (!tls[field]) errors.push(required(child(path, field), `${field} required for mutual tls`));
-  if (tls.mode === "ISTIO_MUTUAL")
-    for (const field of files)
-      errors.push(forbidden(child(path, field), "the mesh's own certificates are used in mode ISTIO_MUTUAL"));
+  if (tls.insecureSkipVerify)
+    for (const field of ["caCertificates", "subjectAltNames"] as const)
+      if (tls[field]?.length)
+        errors.push(forbidden(child(path, field), "may not be set together with insecureSkipVerify"));
   if (tls.sni) errors.push(...validateHost(tls.sni, child(path, "sni")));
   return errors;
 }
@@ -177,10 +204,38 @@ function validateParts(policy: PortPolicy, path: string): FieldError[] {
   return errors;
 }
 
+function validateTunnel(tunnel: NonNullable<TrafficPolicy["tunnel"]>, path: string): FieldError[] {
+  const { protocol, targetHost, targetPort } = tunnel;
+  const problem = isAddress(targetHost) ? undefined : fqdnProblem(targetHost);
+  return [
+    ...oneOf(child(path, "protocol"), protocol, ["CONNECT", "POST"]),
+    ...(problem === undefined ? [] : [invalid(child(path, "targetHost"), targetHost, problem)]),
+    ...inRange(child(path, "targetPort"), targetPort, 1, 65535),
+  ];
+}
+
+/** A rule for selected clients is of its own namespace. */
+function validateSelected({ metadata, spec }: DestinationRule): FieldError[] {
+  if (spec?.workloadSelector === undefined) return [];
+  const errors = validateSelectorLabels(spec.workloadSelector.matchLabels, "spec.workloadSelector.matchLabels");
+  const outside = spec.exportTo?.some((each) => each !== "." && each !== metadata.namespace);
+  if (outside)
+    errors.push(
+      forbidden(
+        "spec.exportTo",
+        "destination rule with workload selector cannot have exportTo beyond current namespace",
+      ),
+    );
+  return errors;
+}
+
 function validatePolicy(policy: TrafficPolicy | undefined, path: string): FieldError[] {
   if (policy === undefined) return [];
   const errors = validateParts(policy, path);
   if (isEmpty(policy)) errors.push(required(path, "traffic policy must have at least one field"));
+  if (policy.tunnel !== undefined) errors.push(...validateTunnel(policy.tunnel, child(path, "tunnel")));
+  if (policy.tunnel !== undefined && policy.proxyProtocol !== undefined)
+    errors.push(forbidden(child(path, "proxyProtocol"), "tunnel and proxyProtocol must not be set together"));
   const ports = new Set<number>();
   policy.portLevelSettings?.forEach((setting, i) => {
     const at = child(path, "portLevelSettings", i);
@@ -191,6 +246,8 @@ function validatePolicy(policy: TrafficPolicy | undefined, path: string): FieldE
       if (ports.has(port)) errors.push(duplicate(child(at, "port", "number"), port));
       ports.add(port);
     }
+    if (Object.keys(setting).every((field) => field === "port"))
+      errors.push(required(at, "port traffic policy must have at least one field"));
     errors.push(...validateParts(setting, at));
   });
   return errors;
@@ -203,7 +260,8 @@ export function validateDestinationRule(object: DestinationRule): FieldError[] {
   const errors = [
     ...validateHost(spec.host, "spec.host"),
     ...validatePolicy(spec.trafficPolicy, "spec.trafficPolicy"),
-    ...validateExportTo(spec.exportTo),
+    ...validateSelected(object),
+    ...validateExportTo(spec.exportTo, { namespace: object.metadata.namespace }),
   ];
   const names = new Set<string>();
   spec.subsets?.forEach((subset, i) => {

@@ -4,7 +4,7 @@ import { child, duplicate, forbidden, inRange, invalid, notSupported, required }
 import type { FieldError } from "../kind.ts";
 import { dnsLabelProblem } from "../names.ts";
 import type { Gateway } from "../types.ts";
-import { isAddress, validateHost, validateRequired } from "./istio-rules.ts";
+import { isAddress, unixPrefix, validateHost, validateRequired, validateUnixPath } from "./istio-rules.ts";
 import { validateLabels } from "./metadata.ts";
 
 type Server = NonNullable<NonNullable<Gateway["spec"]>["servers"]>[number];
@@ -13,25 +13,6 @@ type Tls = NonNullable<Server["tls"]>;
 const protocols = ["GRPC", "GRPC-WEB", "HTTP", "HTTP2", "HTTPS", "MONGO", "MYSQL", "REDIS", "TCP", "TLS"];
 const httpProtocols = ["GRPC", "GRPC-WEB", "HTTP", "HTTP2"];
 const tlsVersions = ["TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"];
-
-/** Envoy's and BoringSSL's names of cipher suites. */
-const cipherSuites = [
-  "AES128-GCM-SHA256",
-  "AES128-SHA",
-  "AES256-GCM-SHA384",
-  "AES256-SHA",
-  "DES-CBC3-SHA",
-  "ECDHE-ECDSA-AES128-GCM-SHA256",
-  "ECDHE-ECDSA-AES128-SHA",
-  "ECDHE-ECDSA-AES256-GCM-SHA384",
-  "ECDHE-ECDSA-AES256-SHA",
-  "ECDHE-ECDSA-CHACHA20-POLY1305",
-  "ECDHE-RSA-AES128-GCM-SHA256",
-  "ECDHE-RSA-AES128-SHA",
-  "ECDHE-RSA-AES256-GCM-SHA384",
-  "ECDHE-RSA-AES256-SHA",
-  "ECDHE-RSA-CHACHA20-POLY1305",
-];
 
 /** "host", "namespace/host", "./host" or "* /host" (without the space). */
 function validateServerHost(text: string, path: string): FieldError[] {
@@ -61,14 +42,20 @@ function validateCertificates(tls: Tls, path: string): FieldError[] {
       "tlsCertificates",
     ] as const
   ).filter((field) => tls[field] !== undefined && tls[field] !== "");
-  if (mode === "ISTIO_MUTUAL" || mode === "PASSTHROUGH" || mode === "AUTO_PASSTHROUGH") {
+  if (mode === "ISTIO_MUTUAL")
     for (const field of given) errors.push(forbidden(child(path, field), `${mode} TLS does not use ${field}`));
-    return errors;
-  }
+  // Passing through, they are ignored with a warning.
+  if (mode === "ISTIO_MUTUAL" || mode === "PASSTHROUGH" || mode === "AUTO_PASSTHROUGH") return errors;
   const credentials = [tls.credentialName, ...(tls.credentialNames ?? [])].filter(Boolean);
   if (tls.credentialName && tls.credentialNames?.length)
     errors.push(forbidden(child(path, "credentialNames"), "may not be set together with credentialName"));
+  if (tls.caCrl && credentials.length > 0)
+    errors.push(
+      forbidden(child(path, "caCrl"), "CRL is not supported with credentialName, it belongs into the Secret"),
+    );
   if (credentials.length > 0) return errors;
+  if (tls.caCrl && mode === "SIMPLE")
+    errors.push(forbidden(child(path, "caCrl"), "CRL is not supported with SIMPLE TLS"));
   if (!tls.tlsCertificates?.length) {
     if (!tls.serverCertificate)
       errors.push(required(child(path, "serverCertificate"), `${mode} TLS requires a server certificate`));
@@ -81,11 +68,6 @@ function validateCertificates(tls: Tls, path: string): FieldError[] {
 
 function validateTls(tls: Tls, path: string): FieldError[] {
   const errors = validateCertificates(tls, path);
-  tls.cipherSuites?.forEach((suite, i) => {
-    const at = child(path, "cipherSuites", i);
-    if (!cipherSuites.includes(suite)) errors.push(notSupported(at, suite, cipherSuites));
-    if (tls.cipherSuites!.indexOf(suite) !== i) errors.push(duplicate(at, suite));
-  });
   const min = tlsVersions.indexOf(tls.minProtocolVersion ?? "");
   const max = tlsVersions.indexOf(tls.maxProtocolVersion ?? "");
   if (min >= 0 && max >= 0 && min > max)
@@ -104,12 +86,16 @@ function validateServer(server: Server, path: string): FieldError[] {
   });
   const { port } = server;
   const at = child(path, "port");
-  errors.push(...inRange(child(at, "number"), port.number, 1, 65535));
-  const problem = dnsLabelProblem(port.name);
-  if (problem !== undefined) errors.push(invalid(child(at, "name"), port.name, problem));
+  const isUnix = server.bind?.startsWith(unixPrefix) ?? false;
+  if (port.number > 0 || !isUnix) errors.push(...inRange(child(at, "number"), port.number, 1, 65535));
+  if (port.targetPort) errors.push(forbidden(child(at, "targetPort"), "targetPort has no impact on Gateways"));
+  if (!port.name) errors.push(required(child(at, "name"), "port name must be set"));
   const protocol = port.protocol.toUpperCase();
   if (!protocols.includes(protocol)) errors.push(notSupported(child(at, "protocol"), port.protocol, protocols));
-  if (server.bind && !isAddress(server.bind))
+  if (isUnix) {
+    errors.push(...validateUnixPath(server.bind!, child(path, "bind")));
+    if (port.number) errors.push(forbidden(child(at, "number"), "port number must be 0 for unix domain socket"));
+  } else if (server.bind && !isAddress(server.bind))
     errors.push(invalid(child(path, "bind"), server.bind, "must be an IP address"));
   const isTls = protocol === "HTTPS" || protocol === "TLS";
   const { tls } = server;
@@ -118,11 +104,7 @@ function validateServer(server: Server, path: string): FieldError[] {
     return errors;
   }
   const here = child(path, "tls");
-  if (isTls) {
-    if (tls.httpsRedirect === true)
-      errors.push(forbidden(child(here, "httpsRedirect"), "only plain text HTTP ports can redirect to HTTPS"));
-    return errors.concat(validateTls(tls, here));
-  }
+  if (isTls) return errors.concat(validateTls(tls, here));
   if (!httpProtocols.includes(protocol))
     errors.push(forbidden(here, "server cannot have TLS settings for non HTTPS/TLS ports"));
   else if (Object.keys(tls).some((field) => field !== "httpsRedirect"))
@@ -135,6 +117,8 @@ export function validateGateway(object: Gateway): FieldError[] {
   if (missing.length > 0) return missing;
   const spec = object.spec!;
   const errors = validateLabels(spec.selector, "spec.selector");
+  const nameProblem = dnsLabelProblem(object.metadata.name ?? "");
+  if (nameProblem !== undefined) errors.push(invalid("metadata.name", object.metadata.name, nameProblem));
   if (!spec.servers?.length) errors.push(required("spec.servers", "gateway must have at least one server"));
   const portNames = new Set<string>();
   const serverNames = new Set<string>();

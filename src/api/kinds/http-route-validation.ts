@@ -6,8 +6,10 @@ import type { FieldError } from "../kind.ts";
 import type { VirtualService } from "../types.ts";
 import {
   exclusive,
+  headerValueProblem,
   validateDestination,
   validateDuration,
+  validateFraction,
   validateHeaderName,
   validatePercent,
   validateRegex,
@@ -134,21 +136,22 @@ function validateFault(route: HttpRoute, path: string): FieldError[] {
     errors.push(required(at, "HTTP fault injection must have an abort and/or a delay"));
   if (abort !== undefined) {
     const here = child(at, "abort");
-    if (abort.httpStatus === undefined && abort.grpcStatus === undefined && abort.http2Error === undefined)
-      errors.push(required(child(here, "httpStatus"), "one of httpStatus and grpcStatus is required"));
+    if (abort.http2Error !== undefined)
+      errors.push(forbidden(child(here, "http2Error"), "HTTP/2 abort fault injection not supported yet"));
     errors.push(...exclusive(abort, here, ["httpStatus", "grpcStatus", "http2Error"]));
     errors.push(...validateStatus(abort.httpStatus, child(here, "httpStatus")));
     if (abort.grpcStatus !== undefined && !grpcStatuses.includes(abort.grpcStatus))
       errors.push(notSupported(child(here, "grpcStatus"), abort.grpcStatus, grpcStatuses));
-    errors.push(...validatePercent(abort.percentage?.value, child(here, "percentage", "value")));
+    errors.push(...validateFraction(abort.percentage?.value, child(here, "percentage", "value")));
   }
   if (delay !== undefined) {
     const here = child(at, "delay");
-    if (delay.fixedDelay === undefined && delay.exponentialDelay === undefined)
-      errors.push(required(child(here, "fixedDelay")));
+    if (delay.exponentialDelay !== undefined)
+      errors.push(forbidden(child(here, "exponentialDelay"), "exponentialDelay not supported yet"));
+    else if (delay.fixedDelay === undefined) errors.push(required(child(here, "fixedDelay")));
     errors.push(...exclusive(delay, here, ["fixedDelay", "exponentialDelay"]));
     errors.push(...validateDuration(delay.fixedDelay, child(here, "fixedDelay")));
-    errors.push(...validatePercent(delay.percentage?.value, child(here, "percentage", "value")));
+    errors.push(...validateFraction(delay.percentage?.value, child(here, "percentage", "value")));
     errors.push(...validatePercent(delay.percent, child(here, "percent")));
   }
   return errors;
@@ -204,14 +207,18 @@ function validateCors(route: HttpRoute, path: string): FieldError[] {
   const errors: FieldError[] = [];
   const at = child(path, "corsPolicy");
   cors.allowOrigins?.forEach((origin, i) => {
-    errors.push(...validateStringMatch(origin, child(at, "allowOrigins", i)));
+    const here = child(at, "allowOrigins", i);
+    const text = (origin as { exact?: string; prefix?: string; regex?: string }) ?? {};
+    if (!text.exact && !text.prefix && !text.regex)
+      errors.push(invalid(here, origin, "is not a valid match type for CORS allow origins"));
+    else errors.push(...validateStringMatch(origin, here));
   });
   cors.allowMethods?.forEach((method, i) => {
     if (!corsMethods.includes(method)) errors.push(notSupported(child(at, "allowMethods", i), method, corsMethods));
   });
   for (const field of ["allowHeaders", "exposeHeaders"] as const)
     cors[field]?.forEach((name, i) => {
-      errors.push(...validateHeaderName(name, child(at, field, i)));
+      if (name !== "*") errors.push(...validateHeaderName(name, child(at, field, i)));
     });
   errors.push(...validateDuration(cors.maxAge, child(at, "maxAge")));
   if (cors.maxAge !== undefined && (parseDurationMs(cors.maxAge) ?? 0) % 1000 !== 0)
@@ -221,27 +228,57 @@ function validateCors(route: HttpRoute, path: string): FieldError[] {
 
 type Headers = NonNullable<HttpRoute["headers"]>;
 
+const isAuthority = (name: string): boolean => /^(:authority|host)$/i.test(name);
+
 function validateHeaders(headers: Headers | undefined, path: string): FieldError[] {
   const errors: FieldError[] = [];
   for (const side of ["request", "response"] as const) {
     const changes = headers?.[side];
     for (const action of ["add", "set"] as const)
-      for (const name of Object.keys(changes?.[action] ?? {}))
-        errors.push(...validateHeaderName(name, `${child(path, side, action)}[${name}]`));
+      for (const [name, value] of Object.entries(changes?.[action] ?? {})) {
+        const at = `${child(path, side, action)}[${name}]`;
+        errors.push(...headerOperation(name, at, side === "request"));
+        const problem = headerValueProblem(value);
+        if (problem !== undefined) errors.push(invalid(at, value, problem));
+      }
     changes?.remove?.forEach((name, i) => {
-      const at = child(path, side, "remove", i);
-      errors.push(...validateHeaderName(name, at));
-      if (name.startsWith(":") || name.toLowerCase() === "host")
-        errors.push(invalid(at, name, `header name ${JSON.stringify(name)} cannot be removed`));
+      errors.push(...headerOperation(name, child(path, side, "remove", i), false));
     });
   }
   return errors;
+}
+
+/** Of the fields that make up a message only the request's authority may be changed. */
+function headerOperation(name: string, path: string, mayBeAuthority: boolean): FieldError[] {
+  if (isAuthority(name))
+    return mayBeAuthority ? [] : [invalid(path, name, `invalid header "${name}": cannot set Host header`)];
+  if (name.startsWith(":")) return [invalid(path, name, `invalid header "${name}": header cannot have ":" prefix`)];
+  return validateHeaderName(name, path);
+}
+
+/** The authority is rewritten in one place. */
+function validateAuthority(route: HttpRoute, path: string): FieldError[] {
+  const { set = {}, add = {} } = route.headers?.request ?? {};
+  const places = [
+    ...(route.rewrite?.authority ? [[child(path, "rewrite", "authority"), route.rewrite.authority] as const] : []),
+    ...Object.entries(set).map(([name, value]) => [`${path}.headers.request.set[${name}]`, value, name] as const),
+    ...Object.entries(add).map(([name, value]) => [`${path}.headers.request.add[${name}]`, value, name] as const),
+  ].filter(([, , name]) => name === undefined || isAuthority(name));
+  return places
+    .slice(1)
+    .map(([at, value]) =>
+      forbidden(
+        at,
+        `authority header cannot be set multiple times: have "${places[0]![1]}", attempting to set "${value}"`,
+      ),
+    );
 }
 
 export function validateHttpActions(route: HttpRoute, path: string): FieldError[] {
   const errors = [
     ...validateRedirect(route, path),
     ...validateRewrite(route, path),
+    ...validateAuthority(route, path),
     ...validateDirectResponse(route, path),
     ...validateFault(route, path),
     ...validateRetries(route, path),

@@ -10,6 +10,10 @@ import type {
   WorkloadGroup,
 } from "../types.ts";
 import { ageColumn, column, define, nameColumn } from "./define.ts";
+import { validateEnvoyFilter, validateProxyConfig, validateWasmPlugin } from "./extensions-validation.ts";
+import { envoyFilterWarnings, serviceEntryWarnings, sidecarWarnings, workloadEntryWarnings } from "./istio-warnings.ts";
+import { validateServiceEntry, validateWorkloadEntry, validateWorkloadGroup } from "./service-entry-validation.ts";
+import { validateSidecar } from "./sidecar-validation.ts";
 
 const group = "networking.istio.io";
 const common = {
@@ -39,6 +43,8 @@ export const serviceEntryKind = define<ServiceEntry>({
     }),
     ageColumn,
   ],
+  validate: validateServiceEntry,
+  warn: serviceEntryWarnings,
 });
 
 export const workloadEntryKind = define<WorkloadEntry>({
@@ -52,6 +58,8 @@ export const workloadEntryKind = define<WorkloadEntry>({
     ageColumn,
     column("Address", (o) => o.spec?.address ?? "", { description: "Address associated with the network endpoint." }),
   ],
+  validate: validateWorkloadEntry,
+  warn: workloadEntryWarnings,
 });
 
 export const workloadGroupKind = define<WorkloadGroup>({
@@ -61,6 +69,7 @@ export const workloadGroupKind = define<WorkloadGroup>({
   shortNames: ["wg"],
   schemaName: "io.istio.networking.v1.WorkloadGroup",
   columns: [nameColumn, ageColumn],
+  validate: validateWorkloadGroup,
 });
 
 export const sidecarKind = define<Sidecar>({
@@ -69,6 +78,8 @@ export const sidecarKind = define<Sidecar>({
   plural: "sidecars",
   schemaName: "io.istio.networking.v1.Sidecar",
   columns: [nameColumn, ageColumn],
+  validate: validateSidecar,
+  warn: sidecarWarnings,
 });
 
 export const envoyFilterKind = define<EnvoyFilter>({
@@ -79,6 +90,8 @@ export const envoyFilterKind = define<EnvoyFilter>({
   plural: "envoyfilters",
   schemaName: "io.istio.networking.v1alpha3.EnvoyFilter",
   columns: [nameColumn, ageColumn],
+  validate: validateEnvoyFilter,
+  warn: envoyFilterWarnings,
 });
 
 export const proxyConfigKind = define<ProxyConfig>({
@@ -89,6 +102,7 @@ export const proxyConfigKind = define<ProxyConfig>({
   plural: "proxyconfigs",
   schemaName: "io.istio.networking.v1beta1.ProxyConfig",
   columns: [nameColumn, ageColumn],
+  validate: validateProxyConfig,
 });
 
 export const wasmPluginKind = define<WasmPlugin>({
@@ -101,4 +115,5 @@ export const wasmPluginKind = define<WasmPlugin>({
   plural: "wasmplugins",
   schemaName: "io.istio.extensions.v1alpha1.WasmPlugin",
   columns: [nameColumn, ageColumn],
+  validate: validateWasmPlugin,
 });

@@ -1,7 +1,7 @@
 // Rules that Istio's kinds share: hosts, durations, percentages, patterns, destinations (Istio pkg/config/validation).
 
 import { parseDurationMs } from "../duration.ts";
-import { child, forbidden, inRange, invalid, required } from "../field-errors.ts";
+import { child, duplicate, forbidden, inRange, invalid, notSupported, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
 import { dnsLabelProblem } from "../names.ts";
 import { missingFields, schemaNamed } from "../schema.ts";
@@ -9,6 +9,8 @@ import { missingFields, schemaNamed } from "../schema.ts";
 const label = /^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$/;
 const firstLabel = /^(\*|(\*|\*-)?[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)$/;
 const hostLengthMax = 255;
+/** Envoy bounds the size of a program; its pattern is never longer. */
+const regexLengthMax = 1024;
 
 export function isIPv4(text: string): boolean {
   return /^(\d{1,3})(\.\d{1,3}){3}$/.test(text) && text.split(".").every((part) => Number(part) <= 255);
@@ -42,6 +44,12 @@ export function validateDuration(text: string | undefined, path: string): FieldE
   return Number.isInteger(durationMs) ? [] : [invalid(path, text, "only durations to ms precision are supported")];
 }
 
+/** 0, or at least what Envoy can express (a millionth). */
+export function validateFraction(value: number | undefined, path: string): FieldError[] {
+  if (value === undefined || value === 0 || (value >= 0.0001 && value <= 100)) return [];
+  return [invalid(path, value, `percentage ${value} is neither 0.0, nor in range [0.0001, 100.0]`)];
+}
+
 export function validatePercent(value: number | undefined, path: string): FieldError[] {
   if (value === undefined || (value >= 0 && value <= 100)) return [];
   return [invalid(path, value, `percentage ${value} is not in range 0..100`)];
@@ -50,6 +58,8 @@ export function validatePercent(value: number | undefined, path: string): FieldE
 /** Istio's patterns are RE2; what JavaScript alone understands is refused. */
 export function validateRegex(pattern: string, path: string): FieldError[] {
   if (pattern === "") return [invalid(path, pattern, "regex string match should not be empty")];
+  if (pattern.length > regexLengthMax)
+    return [invalid(path, pattern, `regex is too large, max length allowed is ${regexLengthMax}`)];
   // Loaded on first use: few configurations have patterns.
   const { RE2JS } = require("re2js") as typeof import("re2js");
   try {
@@ -82,8 +92,94 @@ interface StringMatch {
 export function validateStringMatch(match: StringMatch | undefined, path: string): FieldError[] {
   if (match === undefined) return [];
   const errors = exclusive(match, path, ["exact", "prefix", "regex"]);
+  if (match.prefix === "") errors.push(invalid(child(path, "prefix"), "", "prefix string match should not be empty"));
   if (match.regex !== undefined) errors.push(...validateRegex(match.regex, child(path, "regex")));
   return errors;
+}
+
+export const unixPrefix = "unix://";
+
+/** A socket's absolute path, or the name of an abstract one. */
+export function validateUnixPath(address: string, path: string): FieldError[] {
+  const name = address.slice(unixPrefix.length);
+  if (name === "") return [required(path, "unix address must not be empty")];
+  if (name.startsWith("@") || (name.startsWith("/") && !name.endsWith("/"))) return [];
+  return [invalid(path, address, "is not an absolute path to a file")];
+}
+
+/** An address, or one with the length of its prefix. */
+export function isSubnet(text: string): boolean {
+  const [address = "", bits, ...rest] = text.split("/");
+  if (rest.length > 0 || !isAddress(address)) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (isIPv4(address) ? 32 : 128));
+}
+
+/** A host name without a wildcard. */
+export function fqdnProblem(host: string): string | undefined {
+  return host.includes("*")
+    ? `domain name ${JSON.stringify(host)} invalid (wildcards are not allowed)`
+    : hostProblem(host);
+}
+
+/** Protocols of ports as Istio names them. */
+const portProtocols = new Set([
+  "GRPC",
+  "GRPC-WEB",
+  "HTTP",
+  "HTTP2",
+  "HTTPS",
+  "HTTP_PROXY",
+  "HBONE",
+  "MONGO",
+  "MYSQL",
+  "REDIS",
+  "TCP",
+  "TLS",
+  "UDP",
+  "DOUBLE_HBONE",
+]);
+
+export function validateProtocol(protocol: string | undefined, path: string): FieldError[] {
+  return !protocol || portProtocols.has(protocol.toUpperCase())
+    ? []
+    : [notSupported(path, protocol, [...portProtocols])];
+}
+
+export function validatePortName(name: string | undefined, path: string): FieldError[] {
+  const problem = dnsLabelProblem(name ?? "");
+  return problem === undefined ? [] : [invalid(path, name, problem)];
+}
+
+/** Workload labels: no empty key, no wildcard. */
+export function validateSelectorLabels(labels: Record<string, string> | undefined, path: string): FieldError[] {
+  return Object.entries(labels ?? {}).flatMap(([key, value]) => {
+    const at = `${path}[${key}]`;
+    if (key === "") return [required(at, "empty key is not supported in selector")];
+    return key.includes("*") || value.includes("*")
+      ? [invalid(at, `${key}=${value}`, "wildcard is not supported in selector")]
+      : [];
+  });
+}
+
+/** What Envoy would take for a header's value: a lone % begins a variable. */
+export function headerValueProblem(value: string): string | undefined {
+  if (/[\0-\x08\x0a-\x1f\x7f]/.test(value)) return "header value configuration is invalid: control characters";
+  for (let i = value.indexOf("%"); i >= 0; i = value.indexOf("%", i)) {
+    if (value[i + 1] === "%") {
+      i += 2;
+      continue;
+    }
+    const variable =
+      /^%[^%(]+(\((\[\s*"(\\.|[^"\\])*"(\s*,\s*"(\\.|[^"\\])*")*\s*\]|(\\.|[^)\\])*)\s*\)\s*)?(:\d+)?%/.exec(
+        value.slice(i),
+      );
+    if (variable === null)
+      return i === value.length - 1
+        ? "invalid header configuration. Un-escaped % (write %% for a percent sign)"
+        : `invalid header configuration. Un-terminated variable expression '${value.slice(i)}' (write %% for a percent sign)`;
+    i += variable[0].length;
+  }
+  return undefined;
 }
 
 /** The name of a header (an HTTP token), or a pseudo header such as :path. */
@@ -93,6 +189,10 @@ export function validateHeaderName(name: string, path: string): FieldError[] {
     return [invalid(path, name, `header name ${JSON.stringify(name)} is not a valid header name`)];
   return [];
 }
+
+/** "@request.auth.claims.sub", "@request.auth.claims[realm][role]": matches a claim of a validated token. */
+export const isClaim = (name: string): boolean =>
+  /^@request\.auth\.claims((\.[^\s.[\]]+)+|(\[[^\s[\]]+\])+)$/i.test(name);
 
 interface Destination {
   host?: string;
@@ -127,14 +227,17 @@ export function validateWeights(routes: readonly { weight?: number }[], path: st
   return errors;
 }
 
-/** ".", "*", "~" or namespaces, each once; "*" stands alone. */
-export function validateExportTo(exportTo: readonly string[] | undefined): FieldError[] {
+/** ".", "*" or namespaces, each once; "*" stands alone. "~" (nobody) is for ServiceEntries. */
+export function validateExportTo(
+  exportTo: readonly string[] | undefined,
+  options: { namespace?: string | undefined; allowNone?: boolean } = {},
+): FieldError[] {
   const errors: FieldError[] = [];
   const path = "spec.exportTo";
+  const named = exportTo?.map((each) => (each === "." ? (options.namespace ?? each) : each));
   exportTo?.forEach((namespace, i) => {
-    if (exportTo.indexOf(namespace) !== i)
-      errors.push({ field: child(path, i), reason: "FieldValueDuplicate", message: `Duplicate value: "${namespace}"` });
-    if (namespace === "." || namespace === "*" || namespace === "~") return;
+    if (named!.indexOf(named![i]!) !== i) errors.push(duplicate(child(path, i), namespace));
+    if (namespace === "." || namespace === "*" || (namespace === "~" && options.allowNone)) return;
     const problem = dnsLabelProblem(namespace);
     if (problem !== undefined) errors.push(invalid(child(path, i), namespace, problem));
   });

@@ -190,22 +190,12 @@ test.each<[string, unknown, string[]]>([
     ["spec.servers[0].tls.caCertificates: Required"],
   ],
   [
-    "PASSTHROUGH with a certificate",
-    gateway(server({ tls: { mode: "PASSTHROUGH", credentialName: "c" } }, https)),
-    ["spec.servers[0].tls.credentialName: Forbidden"],
-  ],
-  [
     "TLS settings on plain HTTP",
     gateway(server({ tls: { mode: "SIMPLE", credentialName: "c" } })),
     ["spec.servers[0].tls: Forbidden"],
   ],
   ["an unknown protocol", gateway(server({}, { protocol: "SPDY" })), ["spec.servers[0].port.protocol: NotSupported"]],
   ["an unknown mode", gateway(server({ tls: { mode: "EASY" } }, https)), ["spec.servers[0].tls.mode: NotSupported"]],
-  [
-    "an unknown cipher suite",
-    gateway(server({ tls: { mode: "SIMPLE", credentialName: "c", cipherSuites: ["ROT13"] } }, https)),
-    ["spec.servers[0].tls.cipherSuites[0]: NotSupported"],
-  ],
   [
     "versions the wrong way round",
     gateway(

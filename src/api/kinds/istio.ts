@@ -4,6 +4,7 @@ import type { DestinationRule, Gateway, VirtualService } from "../types.ts";
 import { ageColumn, column, define, nameColumn } from "./define.ts";
 import { validateDestinationRule } from "./destination-rule-validation.ts";
 import { validateGateway } from "./gateway-validation.ts";
+import { destinationRuleWarnings, gatewayWarnings, virtualServiceWarnings } from "./istio-warnings.ts";
 import { validateVirtualService } from "./virtual-service-validation.ts";
 
 const group = "networking.istio.io";
@@ -26,6 +27,7 @@ export const gatewayKind = define<Gateway>({
   schemaName: "io.istio.networking.v1.Gateway",
   columns: [nameColumn, ageColumn],
   validate: validateGateway,
+  warn: gatewayWarnings,
 });
 
 export const virtualServiceKind = define<VirtualService>({
@@ -45,6 +47,7 @@ export const virtualServiceKind = define<VirtualService>({
     ageColumn,
   ],
   validate: validateVirtualService,
+  warn: virtualServiceWarnings,
 });
 
 export const destinationRuleKind = define<DestinationRule>({
@@ -59,4 +62,5 @@ export const destinationRuleKind = define<DestinationRule>({
     ageColumn,
   ],
   validate: validateDestinationRule,
+  warn: destinationRuleWarnings,
 });

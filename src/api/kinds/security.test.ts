@@ -58,7 +58,12 @@ test.each<[string, object, string[]]>([
   ["AuthorizationPolicy", rule({ when: [{ key: "source.ip" }] }), ["spec.rules[0].when[0]: Required"]],
   [
     "AuthorizationPolicy",
-    { spec: { selector: { matchLabels: { a: "b" } }, targetRefs: [{ kind: "Gateway", name: "g" }] } },
+    {
+      spec: {
+        selector: { matchLabels: { a: "b" } },
+        targetRefs: [{ group: "gateway.networking.k8s.io", kind: "Gateway", name: "g" }],
+      },
+    },
     ["spec.targetRefs: Forbidden"],
   ],
   ["PeerAuthentication", { spec: { portLevelMtls: { "80": { mode: "STRICT" } } } }, ["spec.portLevelMtls: Forbidden"]],

@@ -4,6 +4,11 @@ import type { AuthorizationPolicy, PeerAuthentication, RequestAuthentication } f
 import { validatePeerAuthentication, validateRequestAuthentication } from "./authentication-validation.ts";
 import { validateAuthorizationPolicy } from "./authorization-policy-validation.ts";
 import { ageColumn, column, define, nameColumn } from "./define.ts";
+import {
+  authorizationPolicyWarnings,
+  peerAuthenticationWarnings,
+  requestAuthenticationWarnings,
+} from "./istio-warnings.ts";
 
 const common = {
   group: "security.istio.io",
@@ -25,6 +30,7 @@ export const authorizationPolicyKind = define<AuthorizationPolicy>({
     ageColumn,
   ],
   validate: validateAuthorizationPolicy,
+  warn: authorizationPolicyWarnings,
 });
 
 export const peerAuthenticationKind = define<PeerAuthentication>({
@@ -41,6 +47,7 @@ export const peerAuthenticationKind = define<PeerAuthentication>({
     ageColumn,
   ],
   validate: validatePeerAuthentication,
+  warn: peerAuthenticationWarnings,
 });
 
 export const requestAuthenticationKind = define<RequestAuthentication>({
@@ -51,4 +58,5 @@ export const requestAuthenticationKind = define<RequestAuthentication>({
   schemaName: "io.istio.security.v1.RequestAuthentication",
   columns: [nameColumn, ageColumn],
   validate: validateRequestAuthentication,
+  warn: requestAuthenticationWarnings,
 });

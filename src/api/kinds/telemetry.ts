@@ -6,6 +6,7 @@ import type { MetricOverride, TracingRule } from "../telemetry.ts";
 import type { Telemetry } from "../types.ts";
 import { ageColumn, define, nameColumn } from "./define.ts";
 import { exclusive, validateDuration, validateRequired } from "./istio-rules.ts";
+import { telemetryWarnings } from "./istio-warnings.ts";
 import { validateAttached } from "./security-rules.ts";
 
 function validateTelemetry(object: Telemetry): FieldError[] {
@@ -19,8 +20,13 @@ function validateTelemetry(object: Telemetry): FieldError[] {
       errors.push(...validateOverride(override, child("spec.metrics", i, "overrides", j)));
     });
   });
-  if ((spec.tracing?.length ?? 0) > 1)
-    errors.push(forbidden("spec.tracing", "multiple tracing is not currently supported"));
+  for (const field of ["metrics", "tracing", "accessLogging"] as const)
+    spec[field]?.forEach(({ providers }, i) => {
+      providers?.forEach(({ name }, j) => {
+        if (!name)
+          errors.push(required(child(`spec.${field}`, i, "providers", j, "name"), "providers.name may not be empty"));
+      });
+    });
   spec.tracing?.forEach((rule, i) => {
     errors.push(...validateTracing(rule, child("spec.tracing", i)));
   });
@@ -40,14 +46,26 @@ function validateOverride({ match, tagOverrides }: MetricOverride, path: string)
   return errors;
 }
 
-function validateTracing({ randomSamplingPercentage, providers, customTags }: TracingRule, path: string): FieldError[] {
+interface CustomTag {
+  literal?: { value?: string };
+  environment?: { name?: string };
+  header?: { name?: string };
+}
+
+function validateTracing({ randomSamplingPercentage, customTags }: TracingRule, path: string): FieldError[] {
   const errors = inRange(child(path, "randomSamplingPercentage"), randomSamplingPercentage, 0, 100);
-  if ((providers?.length ?? 0) > 1)
-    errors.push(forbidden(child(path, "providers"), "multiple providers is not currently supported"));
-  for (const [tag, source] of Object.entries(customTags ?? {}))
-    errors.push(
-      ...exclusive(source, child(path, "customTags", tag), ["literal", "environment", "header", "formatter"]),
-    );
+  for (const [tag, source] of Object.entries(customTags ?? {})) {
+    const at = child(path, "customTags", tag);
+    errors.push(...exclusive(source, at, ["literal", "environment", "header", "formatter"]));
+    if (tag === "") errors.push(required(at, "tag name may not be empty"));
+    const { literal, environment, header } = source as CustomTag;
+    if (literal !== undefined && !literal.value)
+      errors.push(required(child(at, "literal", "value"), "literal tag value may not be empty"));
+    if (header !== undefined && !header.name)
+      errors.push(required(child(at, "header", "name"), "header tag name may not be empty"));
+    if (environment !== undefined && !environment.name)
+      errors.push(required(child(at, "environment", "name"), "environment tag name may not be empty"));
+  }
   return errors;
 }
 
@@ -63,4 +81,5 @@ export const telemetryKind = define<Telemetry>({
   schemaName: "io.istio.telemetry.v1.Telemetry",
   columns: [nameColumn, ageColumn],
   validate: validateTelemetry,
+  warn: telemetryWarnings,
 });

@@ -2,11 +2,14 @@
 
 import { child, duplicate, forbidden, inRange, invalid, notSupported, required } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
+import { dnsLabelProblem } from "../names.ts";
 import type { VirtualService } from "../types.ts";
 import { type HttpRoute, validateHttpActions } from "./http-route-validation.ts";
 import {
-  hostProblem,
+  fqdnProblem,
   isAddress,
+  isClaim,
+  isSubnet,
   validateDestination,
   validateExportTo,
   validateHeaderName,
@@ -34,7 +37,11 @@ function validateGatewayNames(gateways: readonly string[] | undefined, path: str
     if (name === "mesh") return;
     const parts = name.split("/");
     const problem =
-      parts.length > 2 ? "config name must be of form <namespace>/<name>" : parts.map(hostProblem).find((each) => each);
+      parts.length > 2
+        ? "config name must be of form <namespace>/<name>"
+        : parts.length === 2
+          ? parts.map(dnsLabelProblem).find((each) => each)
+          : fqdnProblem(name);
     if (problem !== undefined) errors.push(invalid(child(path, i), name, problem));
   });
   return errors;
@@ -49,7 +56,9 @@ function validateHosts(spec: Spec): FieldError[] {
     if (!isAddress(host)) errors.push(...validateHost(host, path));
     if (host === "*" && isMesh)
       errors.push(invalid(path, host, "wildcard host * is not allowed for virtual services bound to the mesh gateway"));
-    if (hosts.indexOf(host) !== i) errors.push(duplicate(path, host));
+    // Also one that a wildcard of the same rule covers.
+    const isDouble = hosts.some((other, j) => (j < i ? covers(other, host) || covers(host, other) : false));
+    if (isDouble) errors.push(duplicate(path, host));
   });
   // Without hosts it is a delegate: another VirtualService says where it applies.
   if (hosts.length === 0) {
@@ -62,10 +71,19 @@ function validateHosts(spec: Spec): FieldError[] {
   return errors;
 }
 
-function validateMatch(match: Match, path: string): FieldError[] {
+/** Where the rule stands decides what its matches may say. */
+interface Place {
+  isDelegating: boolean;
+  onlyGateways: boolean;
+}
+
+function validateMatch(match: Match, path: string, { isDelegating, onlyGateways }: Place): FieldError[] {
   const errors: FieldError[] = [];
   for (const field of ["uri", "scheme", "method", "authority"] as const)
     errors.push(...validateStringMatch(match[field], child(path, field)));
+  if (isDelegating)
+    for (const at of regexFields(match))
+      errors.push(forbidden(`${path}.${at}`, "regex match is not supported for delegating"));
   const method = match.method?.exact;
   if (
     method !== undefined &&
@@ -77,17 +95,32 @@ function validateMatch(match: Match, path: string): FieldError[] {
   for (const field of ["headers", "withoutHeaders"] as const)
     for (const [name, pattern] of Object.entries(match[field] ?? {})) {
       const at = `${child(path, field)}[${name}]`;
-      errors.push(...validateHeaderName(name, at), ...validateStringMatch(pattern, at));
+      errors.push(...(isClaim(name) ? [] : validateHeaderName(name, at)), ...validateStringMatch(pattern, at));
+      if (isClaim(name) && !onlyGateways)
+        errors.push(forbidden(at, `JWT claim based routing (key: ${name}) is only supported for gateway`));
     }
   for (const [name, pattern] of Object.entries(match.queryParams ?? {}))
     errors.push(...validateStringMatch(pattern, `${child(path, "queryParams")}[${name}]`));
   if (match.port !== undefined) errors.push(...inRange(child(path, "port"), match.port, 1, 65535));
   errors.push(...validateLabels(match.sourceLabels, child(path, "sourceLabels")));
   errors.push(...validateGatewayNames(match.gateways, child(path, "gateways")));
+  const problem = match.sourceNamespace ? dnsLabelProblem(match.sourceNamespace) : undefined;
+  if (problem !== undefined) errors.push(invalid(child(path, "sourceNamespace"), match.sourceNamespace, problem));
   return errors;
 }
 
-function validateHttpRoute(route: HttpRoute, path: string, isDelegate: boolean): FieldError[] {
+/** Paths of the regular expressions in a match. */
+function regexFields(match: Match): string[] {
+  const single = (["uri", "scheme", "method", "authority"] as const).filter((field) => isRegex(match[field]));
+  const maps = (["headers", "withoutHeaders", "queryParams"] as const).flatMap((field) =>
+    Object.entries(match[field] ?? {}).flatMap(([name, pattern]) => (isRegex(pattern) ? `${field}[${name}]` : [])),
+  );
+  return [...single, ...maps];
+}
+
+const isRegex = (match: object | undefined): boolean => match !== undefined && "regex" in match;
+
+function validateHttpRoute(route: HttpRoute, path: string, isDelegate: boolean, onlyGateways: boolean): FieldError[] {
   const errors: FieldError[] = [];
   const actions = (["route", "redirect", "directResponse"] as const).filter((field) =>
     field === "route" ? (route.route?.length ?? 0) > 0 : route[field] !== undefined,
@@ -100,8 +133,9 @@ function validateHttpRoute(route: HttpRoute, path: string, isDelegate: boolean):
   } else if (actions.length === 0) errors.push(required(path, "HTTP route, redirect or direct_response is required"));
   for (const extra of actions.slice(1))
     errors.push(forbidden(child(path, extra), `HTTP route cannot contain both ${actions[0]} and ${extra}`));
+  const place = { isDelegating: isDelegate || route.delegate !== undefined, onlyGateways };
   route.match?.forEach((match, i) => {
-    errors.push(...validateMatch(match, child(path, "match", i)));
+    errors.push(...validateMatch(match, child(path, "match", i), place));
   });
   route.route?.forEach((each, i) => {
     errors.push(...validateDestination(each.destination, child(path, "route", i, "destination")));
@@ -114,10 +148,8 @@ function validateL4Match(match: L4Match, path: string): FieldError[] {
   const errors: FieldError[] = [];
   if (match.port !== undefined) errors.push(...inRange(child(path, "port"), match.port, 1, 65535));
   match.destinationSubnets?.forEach((subnet, i) => {
-    const [address = "", bits] = subnet.split("/");
-    const bitsMax = address.includes(":") ? 128 : 32;
-    const isValid = isAddress(address) && (bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= bitsMax));
-    if (!isValid) errors.push(invalid(child(path, "destinationSubnets", i), subnet, "is not a valid CIDR block"));
+    if (!isSubnet(subnet))
+      errors.push(invalid(child(path, "destinationSubnets", i), subnet, "is not a valid CIDR block"));
   });
   errors.push(...validateLabels(match.sourceLabels, child(path, "sourceLabels")));
   errors.push(...validateGatewayNames(match.gateways, child(path, "gateways")));
@@ -152,6 +184,8 @@ function validateTcpAndTls(spec: Spec): FieldError[] {
       const at = child(path, j, "sniHosts");
       if (!match.sniHosts?.length) errors.push(required(at, "TLS match must have at least one SNI host"));
       match.sniHosts?.forEach((sni, k) => {
+        // An address is warned about.
+        if (isAddress(sni)) return;
         errors.push(...validateHost(sni, child(at, k)));
         if (!(spec.hosts ?? []).some((host) => covers(host, sni)))
           errors.push(
@@ -175,12 +209,16 @@ export function validateVirtualService(object: VirtualService): FieldError[] {
   if (!spec.http?.length && !spec.tls?.length && !spec.tcp?.length)
     errors.push(required("spec", "http, tcp or tls must be provided in virtual service"));
   const isDelegate = !spec.hosts?.length;
+  const onlyGateways = Boolean(spec.gateways?.length) && !spec.gateways!.includes("mesh");
   const names = new Set<string>();
   spec.http?.forEach((route, i) => {
     const path = child("spec.http", i);
     if (route.name && names.has(route.name)) errors.push(duplicate(child(path, "name"), route.name));
     names.add(route.name ?? "");
-    errors.push(...validateHttpRoute(route, path, isDelegate));
+    errors.push(...validateHttpRoute(route, path, isDelegate, onlyGateways));
   });
-  return errors.concat(validateTcpAndTls(spec), validateExportTo(spec.exportTo));
+  return errors.concat(
+    validateTcpAndTls(spec),
+    validateExportTo(spec.exportTo, { namespace: object.metadata.namespace }),
+  );
 }
