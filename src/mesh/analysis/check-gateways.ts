@@ -8,7 +8,7 @@ import { hostCovers } from "../hosts.ts";
 import { selects } from "../translate-listeners.ts";
 import type { GatewayServer, Workload } from "../types.ts";
 import type { Cluster } from "./cluster.ts";
-import { didYouMean } from "./suggest.ts";
+import { didYouMean, nearest } from "./suggest.ts";
 import type { Check, Report } from "./types.ts";
 
 const selectorText = (selector: Record<string, string> | undefined): string =>
@@ -29,7 +29,10 @@ export const checkGatewayPods: Check = (cluster, report) => {
         .flatMap((workload) => Object.entries(workload.labels).map(([key, value]) => `${key}=${value}`))
         .filter((label) => !label.startsWith("pod-template-hash="));
       const [key] = Object.keys(gateway.spec?.selector ?? {});
-      const fix = didYouMean(text, labels, "there is no gateway pod (a Deployment with `image: auto`)");
+      const none = "there is no gateway pod (a Deployment with `image: auto`)";
+      const usual = nearest(text, ["istio=ingressgateway", "istio=egressgateway"]);
+      const fix =
+        labels.length === 0 && usual ? `did you mean "${usual}"? ${none} here` : didYouMean(text, labels, none);
       report(
         "IST0101",
         gateway,

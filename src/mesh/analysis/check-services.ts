@@ -124,6 +124,8 @@ const servicesOf = (services: readonly Service[], { metadata, spec }: Deployment
 
 export const checkSharedPorts: Check = ({ objects, deployments }, report) => {
   for (const deployment of deployments) {
+    // Gateways have no inbound side that ports could collide on.
+    if (deployment.spec?.template?.spec?.containers?.some(({ image }) => image === "auto")) continue;
     const services = servicesOf(objects.services, deployment);
     const byPort = new Map<number, Map<string, string[]>>();
     const byTarget = new Map<string, Map<number, string>>();
@@ -142,7 +144,7 @@ export const checkSharedPorts: Check = ({ objects, deployments }, report) => {
       report("IST0116", deployment, "metadata.name", message, "use one protocol for the port, or different ports");
     }
     for (const [target, ports] of byTarget) {
-      if (ports.size < 2) continue;
+      if (ports.size < 2 || new Set(ports.values()).size < 2) continue;
       const names = [...ports.values()].sort().join(" ");
       const message = `This deployment ${name} is associated with multiple services [${names}] using targetPort "${target}" but different ports: [${[...ports.keys()].sort((a, b) => a - b).join(" ")}].`;
       report("IST0137", deployment, "metadata.name", message, "give the services the same port for this targetPort");

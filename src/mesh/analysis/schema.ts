@@ -6,6 +6,7 @@ import type { KubeObject } from "../../api/object.ts";
 import { conform, resolved, type Schema, schemaNamed, unknownFields } from "../../api/schema.ts";
 import { type Manifested, stored } from "../offline.ts";
 import { groupOf, idOf } from "./cluster.ts";
+import { isCode } from "./messages.ts";
 import { stepsOf } from "./sources.ts";
 import { nearest } from "./suggest.ts";
 import type { Report } from "./types.ts";
@@ -65,7 +66,9 @@ function isUsable(object: KubeObject, report: Report): boolean {
   }
   const errors = errorsOf(object, kind);
   for (const { field, message } of errors) report("IST0106", object, field, `${field}: ${message}`);
-  for (const { field, message } of kind.warn?.(object) ?? []) report("IST0133", object, field, `${field}: ${message}`);
+  if (errors.length === 0)
+    for (const { field, message, code = "" } of kind.warn?.(object) ?? [])
+      report(isCode(code) ? code : "IST0133", object, field, code === "IST0002" ? `Deprecated: ${message}` : message);
   const misshapen = conform(structuredClone(object), schema).length > 0;
   return !misshapen && !errors.some(({ reason }) => reason === "FieldValueRequired");
 }

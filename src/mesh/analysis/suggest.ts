@@ -1,7 +1,7 @@
 // The name that was probably meant: the nearest of those there are.
 
 /** Names further away than this share of their length are no suggestion. */
-const distanceShareMax = 0.4;
+const distanceShareMax = 0.45;
 /** Longer names are not compared letter by letter. */
 const lengthMax = 256;
 
