@@ -1,16 +1,15 @@
-// What of the security and telemetry kinds is not carried out as written. Pure.
+// What of the security kinds is not carried out as written. Pure.
 
 import type { Attached } from "../api/security.ts";
-import type { AuthorizationPolicy, PeerAuthentication, RequestAuthentication, Telemetry } from "../api/types.ts";
+import type { AuthorizationPolicy, PeerAuthentication, RequestAuthentication } from "../api/types.ts";
 import { collect, type Report } from "./problems.ts";
 import { isGateway, targetRefsOf } from "./translate-security.ts";
 import { findProvider } from "./translate-security-custom.ts";
 import { jwksUriOf } from "./translate-security-jwt.ts";
 import { isDryRun } from "./translate-security-rbac.ts";
-import { literalTag, logFilterOf, logProvider, metricsMatched, metricsProvider } from "./translate-telemetry.ts";
 import type { Model, Problem } from "./types.ts";
 
-const targetProblems = (spec: Attached | undefined, report: Report): void => {
+export const targetProblems = (spec: Attached | undefined, report: Report): void => {
   for (const ref of targetRefsOf(spec))
     if (!isGateway(ref)) report("spec.targetRefs", `${ref.kind} ${ref.name} is no gateway: the policy is not used`);
 };
@@ -47,39 +46,6 @@ export const requestAuthenticationProblems = (object: RequestAuthentication, mod
     object.spec?.jwtRules?.forEach((rule, index) => {
       if (!rule.jwks && jwksUriOf(rule) === undefined)
         report(`spec.jwtRules[${index}].jwksUri`, "keys are not looked for at the issuer: its tokens are refused");
-    });
-  });
-
-export const telemetryProblems = (object: Telemetry): Problem[] =>
-  collect(object, (report) => {
-    const { spec } = object;
-    targetProblems(spec, report);
-    spec?.accessLogging?.forEach(({ providers, filter, disabled }, index) => {
-      const path = `spec.accessLogging[${index}]`;
-      if (!providers?.length && !disabled)
-        report(
-          `${path}.providers`,
-          `only a wider Telemetry can supply them, there is no default; "${logProvider}" is one`,
-        );
-      for (const { name } of providers ?? [])
-        if (name !== logProvider) report(`${path}.providers`, `"${name}" is not known; only "${logProvider}" is`);
-      if (filter?.expression && logFilterOf(filter.expression) === undefined)
-        report(`${path}.filter.expression`, "only a comparison of response.code is carried out: everything is logged");
-    });
-    if (spec?.tracing?.length) report("spec.tracing", "there are no tracing providers: nothing is traced");
-    spec?.metrics?.forEach((rule, index) => {
-      const path = `spec.metrics[${index}]`;
-      for (const { name } of rule.providers ?? [])
-        if (name !== metricsProvider)
-          report(`${path}.providers`, `"${name}" is not known; only "${metricsProvider}" is`);
-      if (rule.reportingInterval !== undefined) report(`${path}.reportingInterval`, "metrics are read, not sent");
-      rule.overrides?.forEach((override, i) => {
-        const at = `${path}.overrides[${i}]`;
-        if (metricsMatched(override).length === 0) report(`${at}.match`, "there is no such metric");
-        for (const [tag, { operation, value }] of Object.entries(override.tagOverrides ?? {}))
-          if (operation !== "REMOVE" && literalTag(tag, value) === undefined)
-            report(`${at}.tagOverrides.${tag}`, "only a quoted text is carried out; the tag stays as it is");
-      });
     });
   });
 

@@ -1,49 +1,29 @@
-// Telemetry → access logs and the configuration of the standard metrics, per workload and direction. Pure.
+// Telemetry → what each side of a workload logs, traces and counts. Pure.
 
 import type { JsonObject } from "@bufbuild/protobuf";
-import { create } from "@bufbuild/protobuf";
-import {
-  type AccessLog,
-  type AccessLogFilter,
-  AccessLogFilterSchema,
-  AccessLogSchema,
-  ComparisonFilter_Op as Op,
-} from "#gen/xds/envoy/config/accesslog/v3/accesslog_pb.js";
-import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
-import type { MetricOverride, TelemetryMode, TelemetrySpec } from "../api/telemetry.ts";
-import type { Telemetry } from "../api/types.ts";
+import type { MetricOverride, TelemetrySpec } from "../api/telemetry.ts";
 import { pack } from "./envoy.ts";
 import type { ListenerTelemetry } from "./filters.ts";
-import { policiesFor } from "./translate-security.ts";
+import { type Direction, isAbout, telemetryLevels } from "./telemetry-levels.ts";
+import { isMetricsProvider } from "./telemetry-providers.ts";
+import { accessLogsOf } from "./translate-access-logs.ts";
+import { tracingOf } from "./translate-tracing.ts";
 import type { Model, Workload } from "./types.ts";
 
-export type Direction = "CLIENT" | "SERVER";
+export const noTelemetry: ListenerTelemetry = { key: "", accessLog: [], stats: undefined, tracing: undefined };
 
-export const noTelemetry: ListenerTelemetry = { key: "", accessLog: [], stats: undefined };
-
-/** The one provider there is: Envoy's text to standard output. */
-export const logProvider = "envoy";
-export const metricsProvider = "prometheus";
-
-/** Istio's (EnvoyTextLogFormat). */
-const textFormat =
-  '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ' +
-  '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% ' +
-  '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" ' +
-  '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% ' +
-  "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
-
-/** What the Telemetry objects say for one side of a workload: root namespace < namespace < workload, the oldest of each. */
+/** What MeshConfig and the Telemetry objects say for one side of a workload. */
 export function telemetryOf(model: Model, workload: Workload, direction: Direction): ListenerTelemetry {
-  if (model.telemetries.length === 0) return noTelemetry;
-  const levels = telemetryLevels(model, workload).map(({ spec }) => spec ?? {});
-  const accessLog = accessLogsOf(levels, direction);
-  const metrics = metricsOf(levels, direction);
-  if (accessLog.length === 0 && metrics.length === 0) return noTelemetry;
+  const levels = telemetryLevels(model, workload);
+  const accessLog = accessLogsOf(model, levels, direction);
+  const metrics = metricsOf(model, levels, direction);
+  const traced = tracingOf(model, levels, direction);
+  if (accessLog.length === 0 && metrics.length === 0 && traced === undefined) return noTelemetry;
   return {
-    key: JSON.stringify([accessLog.map(({ key }) => key), metrics]),
+    key: JSON.stringify([accessLog.map(({ key }) => key), metrics, traced?.key]),
     accessLog: accessLog.map(({ log }) => log),
+    tracing: traced?.tracing,
     stats:
       metrics.length === 0
         ? undefined
@@ -53,81 +33,6 @@ export function telemetryOf(model: Model, workload: Workload, direction: Directi
           }),
   };
 }
-
-function telemetryLevels(model: Model, workload: Workload): Telemetry[] {
-  const all = policiesFor(model.telemetries, model, workload);
-  const { rootNamespace } = model.config;
-  const isWide = ({ spec }: Telemetry) =>
-    !Object.keys(spec?.selector?.matchLabels ?? {}).length && !spec?.targetRef && !spec?.targetRefs?.length;
-  const levels = [
-    all.find((each) => isWide(each) && each.metadata.namespace === rootNamespace),
-    all.find((each) => isWide(each) && each.metadata.namespace === workload.namespace),
-    all.find((each) => !isWide(each)),
-  ];
-  return [...new Set(levels)].filter((level) => level !== undefined);
-}
-
-const isAbout = (mode: TelemetryMode | undefined, direction: Direction): boolean =>
-  mode === undefined || mode === "CLIENT_AND_SERVER" || mode === direction;
-
-// ---- access logs ----
-
-/** A level that names providers replaces those of the level above; one that does not goes on with them. */
-function accessLogsOf(levels: readonly TelemetrySpec[], direction: Direction): { log: AccessLog; key: string }[] {
-  const providers = new Map<string, { disabled: boolean; filter: string }>();
-  for (const { accessLogging = [] } of levels) {
-    const entries = accessLogging.filter(({ match }) => isAbout(match?.mode, direction));
-    const inherited = [...providers.keys()];
-    if (entries.some((entry) => entry.providers?.length)) providers.clear();
-    for (const entry of entries) {
-      const names = entry.providers?.length ? entry.providers.map(({ name }) => name) : inherited;
-      for (const name of names)
-        providers.set(name, { disabled: entry.disabled ?? false, filter: entry.filter?.expression ?? "" });
-    }
-  }
-  const own = providers.get(logProvider);
-  return own === undefined || own.disabled ? [] : [{ log: logOf(own.filter), key: own.filter }];
-}
-
-function logOf(expression: string): AccessLog {
-  const filter = logFilterOf(expression);
-  return create(AccessLogSchema, {
-    name: "envoy.access_loggers.file",
-    ...(filter && { filter }),
-    configType: {
-      case: "typedConfig",
-      value: pack(FileAccessLogSchema, {
-        path: "/dev/stdout",
-        accessLogFormat: {
-          case: "logFormat",
-          value: {
-            format: { case: "textFormatSource", value: { specifier: { case: "inlineString", value: textFormat } } },
-          },
-        },
-      }),
-    },
-  });
-}
-
-/** "response.code >= 400"; undefined for any other expression: everything is logged. */
-export function logFilterOf(expression: string): AccessLogFilter | undefined {
-  const [, operator, number] = /^\s*response\.code\s*(>=|<=|==|>|<)\s*(\d{1,3})\s*$/.exec(expression) ?? [];
-  if (operator === undefined) return undefined;
-  const code = Number(number) + (operator === ">" ? 1 : operator === "<" ? -1 : 0);
-  return create(AccessLogFilterSchema, {
-    filterSpecifier: {
-      case: "statusCodeFilter",
-      value: {
-        comparison: {
-          op: operator === "==" ? Op.EQ : operator.startsWith(">") ? Op.GE : Op.LE,
-          value: { defaultValue: code, runtimeKey: "telemetry.response_code" },
-        },
-      },
-    },
-  });
-}
-
-// ---- metrics ----
 
 const metricNames: Readonly<Record<string, string>> = {
   REQUEST_COUNT: "requests_total",
@@ -153,11 +58,11 @@ export const literalTag = (tag: string, value: string | undefined): string | und
   /^[a-zA-Z_]\w*$/.test(tag) && /^\s*(['"])[^'"]*\1\s*$/.test(value ?? "") ? value : undefined;
 
 /** One entry per metric that differs from the standard; later overrides win field by field. */
-function metricsOf(levels: readonly TelemetrySpec[], direction: Direction): JsonObject[] {
+function metricsOf(model: Model, levels: readonly TelemetrySpec[], direction: Direction): JsonObject[] {
   const metrics = new Map<string, { drop: boolean; tags: Map<string, string | undefined> }>();
   for (const { metrics: rules = [] } of levels)
     for (const { overrides = [], providers } of rules) {
-      if (providers?.length && !providers.some(({ name }) => name === metricsProvider)) continue;
+      if (providers?.length && !providers.some(({ name }) => isMetricsProvider(model, name))) continue;
       for (const override of overrides) if (isAbout(override.match?.mode, direction)) applyOverride(metrics, override);
     }
   const entries: JsonObject[] = [];
