@@ -12,6 +12,7 @@ import {
   HttpConnectionManager_ForwardClientCertDetails as ClientCert,
   HttpConnectionManager_CodecType as Codec,
   HttpConnectionManagerSchema,
+  type HttpConnectionManager_Tracing as Tracing,
 } from "#gen/xds/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { adsSource, durationOf, pack } from "./envoy.ts";
@@ -36,6 +37,7 @@ export interface ListenerTelemetry {
   accessLog: readonly AccessLog[];
   /** Of the filter istio.stats; undefined for the standard metrics. */
   stats: Any | undefined;
+  tracing: Tracing | undefined;
 }
 
 const statsFilter = "istio.stats";
@@ -79,6 +81,7 @@ export function httpManager(options: {
             : { case: "routeConfig", value: routes },
         httpFilters: [...security, ...stats, ...httpFilters],
         accessLog: [...(telemetry?.accessLog ?? [])],
+        ...(telemetry?.tracing && { tracing: telemetry.tracing }),
         useRemoteAddress: edge,
         xffNumTrustedHops: options.trustedHops ?? 0,
         normalizePath: true,

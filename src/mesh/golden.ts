@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { createRegistry, type DescMessage, type Message, toJson } from "@bufbuild/protobuf";
 import { parseAllDocuments, stringify } from "yaml";
 import { CorsPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { OpenTelemetryConfigSchema } from "#gen/xds/envoy/config/trace/v3/opentelemetry_pb.js";
+import { ZipkinConfigSchema } from "#gen/xds/envoy/config/trace/v3/zipkin_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
 import { CorsSchema } from "#gen/xds/envoy/extensions/filters/http/cors/v3/cors_pb.js";
 import { ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
@@ -43,6 +45,8 @@ const extensions = createRegistry(
   UriTemplateMatchConfigSchema,
   JwtAuthenticationSchema,
   FileAccessLogSchema,
+  OpenTelemetryConfigSchema,
+  ZipkinConfigSchema,
   TypedStructSchema,
   CorsSchema,
   CorsPolicySchema,

@@ -7,8 +7,8 @@ import {
   peerAuthenticationProblems,
   providerProblems,
   requestAuthenticationProblems,
-  telemetryProblems,
 } from "./problems-security.ts";
+import { telemetryProblems } from "./problems-telemetry.ts";
 import type { MeshObjects, Model, Problem } from "./types.ts";
 
 /** What depends on one object alone is found once per object. */
@@ -40,7 +40,7 @@ export function createProblemFinder(): (model: Model, objects: MeshObjects) => P
     ...model.authorizationPolicies.flatMap((object) => providerProblems(object, model)),
     ...once(model.requestAuthentications, (object) => requestAuthenticationProblems(object, model)),
     ...once(model.peerAuthentications, (object) => peerAuthenticationProblems(object, model)),
-    ...once(model.telemetries, telemetryProblems),
+    ...model.telemetries.flatMap((object) => telemetryProblems(object, model)),
     ...once(objects.envoyFilters, envoyFilterProblems),
     ...once(objects.wasmPlugins, wasmPluginProblems),
     ...once(objects.proxyConfigs, proxyConfigProblems),
