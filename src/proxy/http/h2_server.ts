@@ -4,7 +4,7 @@ import type { HpackEncoder } from "../../wire/hpack_encoder.ts";
 import { Http2Connection, type Http2Observer } from "../../wire/http2_connection.ts";
 import type { Http2Stream } from "../../wire/http2_stream.ts";
 import { closeSocket, type OwnedSocket, type SocketOwner } from "../../wire/socket.ts";
-import type { ChainSlot, ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
+import { allowsOn, type ChainSlot, type ConnectionInfo, type HttpChain, type Runtime } from "../chain.ts";
 import type { Swept } from "../sweep.ts";
 import { ServerStream, type StreamHost } from "./h2_server_stream.ts";
 
@@ -118,6 +118,10 @@ export class Http2ServerConnection implements SocketOwner, Swept, Http2Observer,
   chain(): HttpChain | undefined {
     const { current } = this.#slot;
     if (current?.kind !== "http") return undefined;
+    if (current !== this.#chain && !allowsOn(current, this.connection)) {
+      if (this.#state === "open") this.#announce();
+      return undefined;
+    }
     this.#chain = current;
     return current;
   }
