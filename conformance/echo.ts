@@ -32,6 +32,8 @@ export interface Order {
   count?: number;
   workers?: number;
   timeoutMs?: number;
+  /** https: whose certificate it is does not matter. */
+  insecure?: boolean;
 }
 
 /** Clients in the mesh: red in namespace echo, blue in namespace elsewhere. */
@@ -48,8 +50,8 @@ export interface EchoBed extends Testbed {
   example(file: string): Promise<void>;
   /** The same for objects of networking.istio.io in namespace echo. */
   rules(...objects: { kind: string; name: string; namespace?: string; spec: object }[]): Promise<void>;
-  /** Samples of a metric at a pod's proxy whose labels contain all these. */
-  metric(of: "gateway" | Color, name: string, labels: Record<string, string>): Promise<number>;
+  /** Sum of a metric's samples with all these labels: at the gateway's, a client's ("red") or a node's ("worker1") proxy. */
+  metric(of: string, name: string, labels: Record<string, string>): Promise<number>;
 }
 
 export const came = (answer: Answer): Came => JSON.parse(answer.body) as Came;
@@ -130,20 +132,24 @@ export async function startEcho(options: TestbedOptions = {}): Promise<EchoBed> 
   };
 }
 
-async function readMetric(
-  testbed: Testbed,
-  of: "gateway" | Color,
-  name: string,
-  labels: Record<string, string>,
-): Promise<number> {
-  const namespace = { gateway: "istio-system", red: "echo", blue: "elsewhere" }[of];
+async function readMetric(testbed: Testbed, of: string, name: string, labels: Record<string, string>): Promise<number> {
+  const { node, url } = await adminOf(testbed, of);
+  const { stdout } = await testbed.meshbed("exec", node, "--", "curl", "-s", url);
+  let sum = 0;
+  for (const [, text, value] of stdout.matchAll(new RegExp(`^${name}\\{([^}]*)\\} (\\S+)$`, "gm")))
+    if (Object.entries(labels).every(([label, wanted]) => `,${text},`.includes(`,${label}="${wanted}",`)))
+      sum += Number(value);
+  return sum;
+}
+
+/** Of a gateway's own proxy, or of the node's where a client runs. */
+async function adminOf(testbed: Testbed, of: string): Promise<{ node: string; url: string }> {
+  const worker = /^worker(\d+)$/.exec(of);
+  if (worker) return { node: of, url: `http://172.20.0.${10 + Number(worker[1])}:15020/metrics` };
+  const namespace = { gateway: "istio-system", red: "echo", blue: "elsewhere" }[of]!;
   const selector = of === "gateway" ? "istio=ingressgateway" : "app=client";
   const pods = JSON.parse(await testbed.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"));
   const { spec, status } = pods.items[0];
   const url = of === "gateway" ? `http://${status.podIP}:15021/metrics` : `http://${status.hostIP}:15020/metrics`;
-  const { stdout } = await testbed.meshbed("exec", spec.nodeName, "--", "curl", "-s", url);
-  let sum = 0;
-  for (const [, text, value] of stdout.matchAll(new RegExp(`^${name}\\{([^}]*)\\} (\\S+)$`, "gm")))
-    if (Object.entries(labels).every(([label, wanted]) => text!.includes(`${label}="${wanted}"`))) sum += Number(value);
-  return sum;
+  return { node: spec.nodeName, url };
 }

@@ -11,6 +11,9 @@ const hostname = process.env["HOST"] ?? "0.0.0.0";
 
 /** How often a request with this key has come, and for which host the last time. */
 const seen = new Map<string, { times: number; host: string | null }>();
+/** What was posted as to a Zipkin, by trace id; and how many exports as to an OpenTelemetry collector. */
+const spans = new Map<string, unknown[]>();
+let exportsSeen = 0;
 /** Requests under way, and the most there were. */
 const busy = { now: 0, most: 0 };
 
@@ -54,6 +57,8 @@ interface Order {
   count?: number;
   workers?: number;
   timeoutMs?: number;
+  /** https: whose certificate it is does not matter. */
+  insecure?: boolean;
 }
 
 interface Answer {
@@ -79,12 +84,19 @@ async function forward(order: Order): Promise<Response> {
   return Response.json(answers);
 }
 
-async function send({ url, method = "GET", headers = {}, timeoutMs = 10_000 }: Order): Promise<Answer> {
+async function send({
+  url,
+  method = "GET",
+  headers = {},
+  timeoutMs = 10_000,
+  insecure = false,
+}: Order): Promise<Answer> {
   const startedMs = performance.now();
   const tookMs = () => Math.round(performance.now() - startedMs);
   try {
     const signal = AbortSignal.timeout(timeoutMs);
-    const response = await fetch(url, { method, headers, redirect: "manual", signal });
+    const tls = { rejectUnauthorized: !insecure };
+    const response = await fetch(url, { method, headers, redirect: "manual", signal, tls });
     const body = await response.text();
     return { status: response.status, headers: Object.fromEntries(response.headers), body, tookMs: tookMs() };
   } catch (error) {
@@ -114,20 +126,41 @@ async function connect({ url, timeoutMs = 10_000 }: Order): Promise<Answer> {
   return { status: 0, headers: {}, body, tookMs: Math.round(performance.now() - startedMs) };
 }
 
+async function collect(request: Request, path: string): Promise<Response> {
+  if (path === "/v1/traces") {
+    exportsSeen++;
+    await request.arrayBuffer();
+    return new Response();
+  }
+  for (const span of (await request.json()) as { traceId: string }[]) {
+    const known = spans.get(span.traceId);
+    if (known) known.push(span);
+    else if (spans.size < keysMax) spans.set(span.traceId, [span]);
+  }
+  return new Response(null, { status: 202 });
+}
+
 const fetchHandler = async (request: Request): Promise<Response> => {
   const url = new URL(request.url);
   if (url.pathname === "/healthz") return new Response("ok");
   if (url.pathname === "/seen") return Response.json(seen.get(url.searchParams.get("key") ?? "") ?? { times: 0 });
   if (url.pathname === "/most-at-once") return Response.json(busy.most);
   if (url.pathname === "/forward" && request.method === "POST") return forward((await request.json()) as Order);
+  if (request.method === "POST" && /^\/(api\/v2\/spans|v1\/traces)$/.test(url.pathname))
+    return collect(request, url.pathname);
+  if (url.pathname === "/exports") return Response.json(exportsSeen);
+  const [, trace] = /^\/api\/v2\/trace\/(\w+)$/.exec(url.pathname) ?? [];
+  if (trace !== undefined) return Response.json(spans.get(trace) ?? []);
   return echo(request, url);
 };
 
 const serving = { hostname, fetch: fetchHandler, idleTimeout: 60 };
 const servers = [Bun.serve({ ...serving, port: Number(process.env["PORT"] ?? 8080) })];
-const { TLS_CERT, TLS_KEY, TCP_PORT } = process.env;
+const { TLS_CERT, TLS_KEY, TLS_PORT = "8443", TCP_PORT } = process.env;
 if (TLS_CERT && TLS_KEY)
-  servers.push(Bun.serve({ ...serving, port: 8443, tls: { cert: Bun.file(TLS_CERT), key: Bun.file(TLS_KEY) } }));
+  servers.push(
+    Bun.serve({ ...serving, port: Number(TLS_PORT), tls: { cert: Bun.file(TLS_CERT), key: Bun.file(TLS_KEY) } }),
+  );
 if (TCP_PORT)
   Bun.listen({
     ...{ hostname, port: Number(TCP_PORT) },
