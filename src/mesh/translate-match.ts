@@ -9,9 +9,11 @@ import {
   type RouteMatch,
   RouteMatchSchema,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import type { MetadataMatcher } from "#gen/xds/envoy/type/matcher/v3/metadata_pb.js";
 import { type StringMatcher, StringMatcherSchema } from "#gen/xds/envoy/type/matcher/v3/string_pb.js";
 import { matchesMap } from "../api/selectors.ts";
 import { resolveGateway } from "./hosts.ts";
+import { claimMatcher, routingClaim } from "./translate-claims.ts";
 import type { HttpMatch, StringMatch } from "./types.ts";
 
 /** Whom a rule is translated for; what is known now need not be asked at each request. */
@@ -56,9 +58,16 @@ export function isCatchAll(match: HttpMatch): boolean {
 
 export function routeMatch(match: HttpMatch | undefined): RouteMatch {
   const headers: HeaderMatcher[] = [];
-  for (const [name, value] of sorted(match?.headers)) headers.push(headerMatcher(name.toLowerCase(), value, false));
-  for (const [name, value] of sorted(match?.withoutHeaders))
-    headers.push(headerMatcher(name.toLowerCase(), value, true));
+  const dynamicMetadata: MetadataMatcher[] = [];
+  for (const [map, inverted] of [
+    [match?.headers, false],
+    [match?.withoutHeaders, true],
+  ] as const)
+    for (const [name, value] of sorted(map)) {
+      const claim = routingClaim(name);
+      if (claim) dynamicMetadata.push(claimMatcher(claim, stringMatcher(value), inverted));
+      else headers.push(headerMatcher(name.toLowerCase(), value, inverted));
+    }
   for (const [name, value] of [
     [":method", match?.method],
     [":authority", match?.authority],
@@ -69,6 +78,7 @@ export function routeMatch(match: HttpMatch | undefined): RouteMatch {
     pathSpecifier: pathSpecifier(match?.uri),
     ...(match?.ignoreUriCase && match.uri !== undefined && { caseSensitive: false }),
     headers,
+    dynamicMetadata,
     queryParameters: sorted(match?.queryParams).map(([name, value]) => queryMatcher(name, value)),
   });
 }

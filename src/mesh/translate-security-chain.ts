@@ -19,7 +19,7 @@ export interface SecurityChain {
 export function securityChain(model: Model, workload: Workload): SecurityChain {
   const authorization = policiesFor(model.authorizationPolicies, model, workload);
   const authentication = policiesFor(model.requestAuthentications, model, workload);
-  const jwt = jwtResources(model, authentication, workload.namespace);
+  const jwt = jwtResources(model, authentication, workload);
   return {
     http: [...customHttp(model, authorization), ...jwt.filters, ...httpRbac(authorization, model)],
     tcp: [...customNetwork(model, authorization), ...networkRbac(authorization, model)],

@@ -24,7 +24,7 @@ import { isVisible } from "./hosts.ts";
 import { outboundName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { jwtFilterName, payloadKey } from "./translate-security-match.ts";
-import type { Model } from "./types.ts";
+import type { Model, Workload } from "./types.ts";
 
 /** Istio's defaults. */
 const fetchTimeoutMs = 5_000;
@@ -38,18 +38,18 @@ export interface JwtResources {
   clusters: Cluster[];
 }
 
-/** All rules of all policies together. `namespace`: of the workload, which must see the service that has the keys. */
+/** All rules of all policies together. The workload's namespace must see the service that has the keys; a gateway routes by claims. */
 export function jwtResources(
   model: Model,
   policies: readonly RequestAuthentication[],
-  namespace: string,
+  { namespace, gateway }: Pick<Workload, "namespace" | "gateway">,
 ): JwtResources {
   const rules = policies.flatMap(({ spec }) => spec?.jwtRules ?? []);
   if (rules.length === 0) return { filters: [], clusters: [] };
   const clusters = new Map<string, Cluster>();
   const providers: Record<string, JwtProvider> = {};
   rules.forEach((rule, index) => {
-    providers[`origins-${index}`] = providerOf(rule, keysOf(model, rule, namespace, clusters));
+    providers[`origins-${index}`] = providerOf(rule, keysOf(model, rule, namespace, clusters), gateway);
   });
   const config = pack(JwtAuthenticationSchema, {
     providers,
@@ -81,7 +81,7 @@ function required(names: readonly string[]): Requirement {
 
 type Keys = MessageInitShape<typeof JwtProviderSchema>["jwksSourceSpecifier"];
 
-function providerOf(rule: JwtRule, keys: Keys): JwtProvider {
+function providerOf(rule: JwtRule, keys: Keys, clearRouteCache: boolean): JwtProvider {
   return create(JwtProviderSchema, {
     jwksSourceSpecifier: keys!,
     issuer: rule.issuer ?? "",
@@ -96,6 +96,7 @@ function providerOf(rule: JwtRule, keys: Keys): JwtProvider {
       claimName: claim,
     })),
     payloadInMetadata: payloadKey,
+    clearRouteCache,
     normalizePayloadInMetadata: { spaceDelimitedClaims: [...listClaims, ...(rule.spaceDelimitedClaims ?? [])] },
   });
 }

@@ -52,7 +52,8 @@ export function peerModesOf(model: Model, workload: Workload): PeerModes {
   const policies = policiesFor(model.peerAuthentications, model, workload);
   const { rootNamespace } = model.config;
   const wide = policies.filter((policy) => !hasSelector(policy));
-  const own = policies.find(hasSelector);
+  // A selector in the root namespace has no meaning (Istio ignores such a policy).
+  const own = policies.find((policy) => hasSelector(policy) && policy.metadata.namespace !== rootNamespace);
   const levels = [
     wide.find(({ metadata }) => metadata.namespace === rootNamespace),
     wide.find(({ metadata }) => metadata.namespace === workload.namespace),

@@ -13,12 +13,15 @@ import { type KeySet, parseKeySet } from "./jwt_keys.ts";
 const cacheMs = 600_000;
 const failedRefetchMs = 1_000;
 const retryBaseMs = 1_000;
+/** Envoy waits for the keys' end; whoever rotates keys is not made to wait for that here. */
+const missedRefetchMs = 1_000;
 /** An asynchronous fetch comes this long before the keys it replaces expire. */
 const refetchEarlyMs = 5_000;
 const bodyBytesMax = 1024 * 1024;
 
 /** The keys, or why there are none. */
-export type KeySource = () => KeySet | string | Promise<KeySet | string>;
+/** `missed`: keys in which a token's own was not found; newer ones may have it. */
+export type KeySource = (missed?: KeySet) => KeySet | string | Promise<KeySet | string>;
 
 export function compileKeySource(name: string, provider: JwtProvider, deps: FilterDeps): KeySource {
   const { jwksSourceSpecifier: source } = provider;
@@ -30,7 +33,7 @@ export function compileKeySource(name: string, provider: JwtProvider, deps: Filt
   }
   if (source.case === "remoteJwks") {
     const remote = new RemoteKeys(name, source.value, deps);
-    return () => remote.keys();
+    return (missed) => remote.keys(missed);
   }
   throw new MeshbedError("JWT_INVALID", `JWT provider ${name} has neither local_jwks nor remote_jwks`);
 }
@@ -42,6 +45,7 @@ class RemoteKeys {
   readonly #url: URL;
   #current: KeySet | undefined;
   #expiresMs = 0;
+  #fetchedMs = 0;
   #fetching: Promise<KeySet | string> | undefined;
 
   constructor(name: string, config: RemoteJwks, deps: FilterDeps) {
@@ -55,7 +59,11 @@ class RemoteKeys {
     if (config.asyncFetch) this.#prefetch(0);
   }
 
-  keys(): KeySet | string | Promise<KeySet | string> {
+  keys(missed?: KeySet): KeySet | string | Promise<KeySet | string> {
+    const { clock } = this.#deps;
+    // Tokens of unknown keys must not make more fetches than this.
+    if (missed !== undefined && this.#current === missed)
+      return clock.monotonicMs() - this.#fetchedMs < missedRefetchMs ? missed : this.#fetch();
     if (this.#current !== undefined && this.#deps.clock.monotonicMs() < this.#expiresMs) return this.#current;
     return this.#fetch();
   }
@@ -78,6 +86,7 @@ class RemoteKeys {
         const keys = parseKeySet(await this.#download());
         if (typeof keys !== "string") {
           this.#current = keys;
+          this.#fetchedMs = clock.monotonicMs();
           this.#expiresMs = clock.monotonicMs() + durationMs(cacheDuration, cacheMs);
         }
         return keys;

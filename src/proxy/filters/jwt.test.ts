@@ -278,6 +278,17 @@ describe("remote keys", () => {
     expect(await ask(bearer(await sign({}, "other")))).toBe("200");
     expect(fetched.length).toBe(2);
   });
+  test("are fetched before they expire for a token of a key they lack, but not for every such token", async () => {
+    await serveRemote(remote());
+    expect(await ask(bearer(await sign()))).toBe("200");
+    answers = [() => new Response(jwks("other"))];
+    const rotated = bearer(await sign({}, "other"));
+    expect((await ask(rotated)).slice(0, 3)).toBe("401");
+    expect(fetched.length).toBe(1);
+    await Bun.sleep(1_010);
+    expect([await ask(rotated), fetched.length]).toEqual(["200", 2]);
+    expect([(await ask(bearer(await sign()))).slice(0, 3), fetched.length]).toEqual(["401", 2]);
+  });
   test("that do not come refuse the request, or come by a retry; a configured prefetch needs no request", async () => {
     const broken = () => new Response("", { status: 500 });
     answers = [broken];

@@ -12,6 +12,8 @@ interface Key {
   imported: Map<string, Promise<CryptoKey | Uint8Array | undefined>>;
 }
 
+export const noSuchKey = "Jwks doesn't have key to match kid or alg from Jwt";
+
 export class KeySet {
   readonly #keys: readonly Key[];
 
@@ -37,7 +39,7 @@ export class KeySet {
         // Another key may fit.
       }
     }
-    return matched ? verificationFails : "Jwks doesn't have key to match kid or alg from Jwt";
+    return matched ? verificationFails : noSuchKey;
   }
 }
 

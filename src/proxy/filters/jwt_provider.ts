@@ -6,7 +6,7 @@ import type { FilterDeps, FilterRequest } from "../filter.ts";
 import type { RequestView } from "../http/request.ts";
 import { compileString } from "../routing/match.ts";
 import { compileKeySource, type KeySource } from "./jwks.ts";
-import type { KeySet } from "./jwt_keys.ts";
+import { type KeySet, noSuchKey } from "./jwt_keys.ts";
 import {
   audienceAllowed,
   audienceNotAllowed,
@@ -82,10 +82,17 @@ export class Provider {
     if (failure !== undefined) return { failure };
     if (!audienceAllowed(token, audiences ?? this.#audiences)) return { failure: audienceNotAllowed };
     const source = this.#keys();
-    const keys = source instanceof Promise ? await source : source;
+    let keys = source instanceof Promise ? await source : source;
     if (typeof keys === "string") return { failure: keys };
     if (known?.keys === keys) return { token };
-    const unverified = await keys.verify(token);
+    let unverified = await keys.verify(token);
+    if (unverified === noSuchKey) {
+      const newer = await this.#keys(keys);
+      if (typeof newer !== "string" && newer !== keys) {
+        keys = newer;
+        unverified = await keys.verify(token);
+      }
+    }
     if (unverified !== undefined) return { failure: unverified };
     this.#remember(text, token, keys);
     return { token };
