@@ -2,12 +2,10 @@
 
 import { keyOf } from "../../api/object.ts";
 import type { DestinationRule } from "../../api/types.ts";
-import { hostCovers, resolveHost } from "../hosts.ts";
-import { selects } from "../translate-listeners.ts";
+import { hostCovers } from "../hosts.ts";
 import { placeLabels } from "../translate-locality.ts";
 import { peerModeOf, peerModesOf } from "../translate-security.ts";
 import type { Policy, TrafficPolicy, Workload } from "../types.ts";
-import { destinationsOf } from "./check-virtual-services.ts";
 import type { Cluster } from "./cluster.ts";
 import { didYouMean } from "./suggest.ts";
 import type { Check } from "./types.ts";
@@ -15,17 +13,19 @@ import type { Check } from "./types.ts";
 const policiesOf = ({ model }: Cluster): Policy[] => [...model.policiesByHost.values()].flat();
 
 /** Pods behind a DestinationRule's host; undefined where they are not known (ServiceEntries, hosts nobody has). */
-function podsOf({ model }: Cluster, host: string): Workload[] | undefined {
-  const services = model.services.filter(
-    (service) => hostCovers(host, service.host) && Object.keys(service.service.spec?.selector ?? {}).length > 0,
+function podsOf({ model, selected }: Cluster, host: string): Workload[] | undefined {
+  const exact = model.serviceByHost.get(host);
+  const services = (exact ? [exact] : host.startsWith("*") ? model.services : []).filter(
+    (service) =>
+      service.entry === undefined &&
+      hostCovers(host, service.host) &&
+      Object.keys(service.service.spec?.selector ?? {}).length > 0,
   );
   if (services.length === 0) return undefined;
-  return model.workloads.filter((workload) =>
-    services.some(
-      (service) => service.namespace === workload.namespace && selects(service.service.spec?.selector, workload.labels),
-    ),
-  );
+  return services.flatMap((service) => selected(service.namespace, service.service.spec?.selector as Labels));
 }
+
+type Labels = Record<string, string> | undefined;
 
 export const checkDestinationHosts: Check = (cluster, report) => {
   for (const { object, namespace, host } of policiesOf(cluster)) {
@@ -71,26 +71,15 @@ export const checkSubsets: Check = (cluster, report) => {
             : `pods of the host have ${key}: ${there.sort().join(", ")}`;
       const message = `The Subset ${name} defined in the DestinationRule does not select any pods. Which may lead to 503 UH (NoHealthyUpstream).`;
       // That nothing leads to it makes it harmless.
-      if (isUsed(cluster, host, name)) report("IST0173", object, `spec.subsets[${i}].labels`, message, fix);
+      if (cluster.isRouted(host, name)) report("IST0173", object, `spec.subsets[${i}].labels`, message, fix);
     });
   }
 };
 
-/** Whether a route leads to the subset. */
-function isUsed({ model }: Cluster, host: string, subset: string): boolean {
-  return model.ruleSets.some(({ object, namespace }) =>
-    destinationsOf(object).some(
-      ({ destination }) =>
-        destination.subset === subset &&
-        hostCovers(host, resolveHost(destination.host ?? "", namespace, model.config.clusterDomain)),
-    ),
-  );
-}
-
 export const checkUnusedSubsets: Check = (cluster, report) => {
   for (const { object, host } of policiesOf(cluster))
     object.spec?.subsets?.forEach(({ name, trafficPolicy }, i) => {
-      if (trafficPolicy === undefined || isUsed(cluster, host, name)) return;
+      if (trafficPolicy === undefined || cluster.isRouted(host, name)) return;
       report(
         "MB0103",
         object,

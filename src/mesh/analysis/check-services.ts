@@ -3,7 +3,7 @@
 import { keyOf } from "../../api/object.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { Deployment, Service } from "../../api/types.ts";
-import { containerPortOf, selects } from "../translate-listeners.ts";
+import { containerPortOf } from "../translate-listeners.ts";
 import { nearest } from "./suggest.ts";
 import type { Check } from "./types.ts";
 
@@ -59,10 +59,11 @@ export const checkPortNames: Check = ({ objects }, report) => {
 
 export const checkSelectors: Check = (cluster, report) => {
   const { model } = cluster;
-  for (const { service, namespace, ports } of model.services) {
+  for (const { service, namespace, ports, entry } of model.services) {
+    if (entry !== undefined) continue;
     const selector = service.spec?.selector as Record<string, string> | undefined;
     if (selector === undefined || Object.keys(selector).length === 0) continue;
-    const pods = model.workloads.filter((pod) => pod.namespace === namespace && selects(selector, pod.labels));
+    const pods = cluster.selected(namespace, selector);
     if (pods.length === 0) {
       // A Deployment with no replicas is meant to have none.
       const waits = cluster.deployments.some(

@@ -6,54 +6,9 @@ import { delegateKeys } from "../delegates.ts";
 import { hostCovers, isVisible, resolveGateway, resolveHost } from "../hosts.ts";
 import type { HttpRule, RuleSet } from "../types.ts";
 import type { Cluster, HostEntry } from "./cluster.ts";
+import { destinationsOf, type Led } from "./destinations.ts";
 import { didYouMean, nearest } from "./suggest.ts";
 import type { Check, Report } from "./types.ts";
-
-interface Destination {
-  host?: string;
-  subset?: string;
-  port?: { number?: number };
-}
-
-interface Led {
-  destination: Destination;
-  path: string;
-  isMirror: boolean;
-  isHttp: boolean;
-  weight: number | undefined;
-  /** How many share the traffic. */
-  among: number;
-}
-
-/** Every destination of a VirtualService with its place. */
-export function destinationsOf({ spec }: VirtualService): Led[] {
-  const led: Led[] = [];
-  const routes = (
-    list: readonly { destination?: Destination; weight?: number }[] | undefined,
-    path: string,
-    isHttp: boolean,
-  ): void => {
-    list?.forEach(({ destination, weight }, i) => {
-      if (destination === undefined) return;
-      led.push({ destination, path: `${path}[${i}].destination`, isMirror: false, isHttp, weight, among: list.length });
-    });
-  };
-  const mirror = (destination: Destination | undefined, path: string): void => {
-    if (destination) led.push({ destination, path, isMirror: true, isHttp: true, weight: undefined, among: 1 });
-  };
-  spec?.http?.forEach((rule, i) => {
-    routes(rule.route, `spec.http[${i}].route`, true);
-    mirror(rule.mirror, `spec.http[${i}].mirror`);
-    rule.mirrors?.forEach((each, j) => {
-      mirror(each.destination, `spec.http[${i}].mirrors[${j}].destination`);
-    });
-  });
-  for (const protocol of ["tls", "tcp"] as const)
-    spec?.[protocol]?.forEach((rule, i) => {
-      routes(rule.route, `spec.${protocol}[${i}].route`, false);
-    });
-  return led;
-}
 
 export const checkDestinations: Check = (cluster, report) => {
   for (const { object, namespace } of cluster.model.ruleSets)

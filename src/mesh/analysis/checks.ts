@@ -49,3 +49,19 @@ export const checks: Readonly<Record<string, Check>> = {
   conditions: others.checkConditions,
   carriedOut: others.checkCarriedOut,
 };
+
+/** Those that only speak of Services, pods and namespaces, or that need more than the mesh watches. */
+const notOfRules = new Set([
+  "portNames",
+  "selectors",
+  "sharedPorts",
+  "namespaces",
+  "podSpecs",
+  "annotations",
+  "conditions",
+]);
+
+/** Checks that speak of Istio's objects: for their statuses. */
+export const ruleChecks: readonly Check[] = Object.entries(checks).flatMap(([name, check]) =>
+  notOfRules.has(name) ? [] : [check],
+);

@@ -2,10 +2,12 @@
 
 import { type KubeObject, keyOf } from "../../api/object.ts";
 import * as resources from "../../api/resources.ts";
+import { matchesMap } from "../../api/selectors.ts";
 import type { Deployment, Namespace, Secret } from "../../api/types.ts";
 import { hostCovers, isVisible, resolveHost } from "../hosts.ts";
 import { createTranslator, noObjects } from "../translator.ts";
 import type { MeshObjects, Model, ServiceModel, Workload } from "../types.ts";
+import { destinationsOf } from "./destinations.ts";
 import type { Subject } from "./types.ts";
 
 /** A host that routes may lead to. */
@@ -32,6 +34,10 @@ export interface Cluster {
   isGiven(subject: Subject): boolean;
   /** The host a name in a rule of `namespace` stands for, if a client there may see it. */
   hostOf(name: string, namespace: string): HostEntry | undefined;
+  /** Workloads of the namespace with all the labels; none for no labels. */
+  selected(namespace: string, labels: Readonly<Record<string, string>> | undefined): readonly Workload[];
+  /** Whether a route leads to the subset of the host (which may be a pattern). */
+  isRouted(host: string, subset: string): boolean;
   /** What to call the workload: its Deployment if that was given, else the pod. */
   ownerOf(workload: Workload): Subject;
 }
@@ -69,37 +75,81 @@ export function buildCluster(completed: readonly KubeObject[], given: ReadonlySe
   const objects = found as unknown as MeshObjects;
   const translator = createTranslator({ config, rootsPem: "", certificateOf: () => undefined });
   translator.update(objects);
-  const { model } = translator;
+  return clusterOf(translator.model, objects, completed, (subject) => given.has(idOf(subject)));
+}
+
+/** The view of what the mesh holds; `owners`: ReplicaSets and what is above them, as far as they are known. */
+export function clusterOf(
+  model: Model,
+  objects: MeshObjects,
+  owners: readonly KubeObject[],
+  isGiven: Cluster["isGiven"],
+): Cluster {
   const hosts = hostsOf(objects, model);
   const byHost = Map.groupBy(hosts, ({ host }) => host);
   const wildcards = hosts.filter(({ host }) => host.startsWith("*"));
-  const deployments = completed.filter(({ kind }) => kind === "Deployment") as unknown as Deployment[];
-  const owners = new Map(deployments.map((each) => [each.metadata.uid, each]));
-  const replicaSets = new Map(
-    completed.flatMap((each) => (each.kind === "ReplicaSet" ? [[each.metadata.uid, each]] : [])),
-  );
+  const byUid = new Map(owners.map((each) => [each.metadata.uid, each]));
+  const labelled = indexLabels(model.workloads);
+  const led = ledTo(model);
   return {
     objects,
     model,
-    deployments,
+    deployments: owners.filter(({ kind }) => kind === "Deployment") as unknown as Deployment[],
     secrets: new Map(objects.secrets.map((each) => [keyOf(each), each])),
     namespaces: new Map(objects.namespaces.map((each) => [each.metadata.name, each])),
     hosts,
-    isGiven: (subject) => given.has(idOf(subject)),
+    isGiven,
     hostOf(name, namespace) {
-      const host = resolveHost(name, namespace, config.clusterDomain);
+      const host = resolveHost(name, namespace, model.config.clusterDomain);
       const see = (entry: HostEntry): boolean => isVisible(entry.exportTo, namespace);
       return byHost.get(host)?.find(see) ?? wildcards.find((entry) => hostCovers(entry.host, host) && see(entry));
     },
+    selected(namespace, labels) {
+      const [first] = Object.entries(labels ?? {});
+      if (first === undefined) return [];
+      const candidates = labelled.get(first.join("=")) ?? [];
+      return candidates.filter((each) => each.namespace === namespace && matchesMap(labels, each.labels));
+    },
+    isRouted(host, subset) {
+      const routed = led.get(subset);
+      if (routed === undefined) return false;
+      return host.startsWith("*") ? [...routed].some((each) => hostCovers(host, each)) : routed.has(host);
+    },
     ownerOf({ pod }) {
-      const subject = { ...pod, apiVersion: "v1", kind: "Pod" };
       const controller = pod.metadata.ownerReferences?.find((reference) => reference.controller === true);
-      if (controller === undefined) return subject;
-      const set = replicaSets.get(controller.uid);
-      const upper = set?.metadata.ownerReferences?.[0]?.uid ?? controller.uid;
-      return owners.get(upper) ?? set ?? completed.find(({ metadata }) => metadata.uid === controller.uid) ?? subject;
+      const set = controller && byUid.get(controller.uid);
+      const upper = set?.metadata.ownerReferences?.[0];
+      return (upper && byUid.get(upper.uid)) ?? set ?? { ...pod, apiVersion: "v1", kind: "Pod" };
     },
   };
+}
+
+/** "app=web" → workloads */
+function indexLabels(workloads: readonly Workload[]): Map<string, Workload[]> {
+  const index = new Map<string, Workload[]>();
+  for (const workload of workloads)
+    for (const entry of Object.entries(workload.labels)) {
+      const key = entry.join("=");
+      const list = index.get(key);
+      if (list === undefined) index.set(key, [workload]);
+      else list.push(workload);
+    }
+  return index;
+}
+
+/** Subset → hosts that routes lead to with it. */
+function ledTo(model: Model): Map<string, Set<string>> {
+  const led = new Map<string, Set<string>>();
+  for (const { object, namespace } of model.ruleSets)
+    for (const { destination } of destinationsOf(object)) {
+      if (!destination.subset) continue;
+      const hosts = led.get(destination.subset) ?? new Set<string>();
+      led.set(
+        destination.subset,
+        hosts.add(resolveHost(destination.host ?? "", namespace, model.config.clusterDomain)),
+      );
+    }
+  return led;
 }
 
 function hostsOf(objects: MeshObjects, model: Model): HostEntry[] {
@@ -108,12 +158,12 @@ function hostsOf(objects: MeshObjects, model: Model): HostEntry[] {
     namespace: service.namespace,
     ports: service.ports.map(({ port }) => port),
     exportTo: service.exportTo,
-    service,
+    service: service.entry === undefined ? service : undefined,
   }));
   const known = new Set(hosts.map(({ host }) => host));
   for (const { metadata, spec } of objects.services)
     if (spec?.type === "ExternalName") {
-      const host = `${metadata.name}.${metadata.namespace}.svc.${config.clusterDomain}`;
+      const host = `${metadata.name}.${metadata.namespace}.svc.${model.config.clusterDomain}`;
       const ports = (spec.ports ?? []).map(({ port }) => port);
       hosts.push({ host, namespace: metadata.namespace ?? "default", ports, exportTo: undefined, service: undefined });
     }

@@ -2,6 +2,7 @@
 
 import type { FieldError, KindDefinition } from "../../api/kind.ts";
 import { allKinds } from "../../api/kinds/all.ts";
+import { kindOfObject } from "../../api/kinds/find.ts";
 import type { KubeObject } from "../../api/object.ts";
 import { conform, resolved, type Schema, schemaNamed, unknownFields } from "../../api/schema.ts";
 import { type Manifested, stored } from "../offline.ts";
@@ -10,8 +11,6 @@ import { isCode } from "./messages.ts";
 import { stepsOf } from "./sources.ts";
 import { nearest } from "./suggest.ts";
 import type { Report } from "./types.ts";
-
-const kindByName = new Map(allKinds.map((kind) => [`${kind.kind}.${kind.group}`, kind]));
 
 export interface Checked {
   /** Everything given, with uid and namespace, the later of two alike. */
@@ -36,7 +35,7 @@ export function checkSchema(objects: readonly Manifested[], given: Set<string>, 
 }
 
 function isUsable(object: KubeObject, report: Report): boolean {
-  const kind = kindByName.get(`${object.kind}.${groupOf(object.apiVersion)}`);
+  const kind = kindOfObject(object.kind, groupOf(object.apiVersion));
   const version = object.apiVersion.slice(object.apiVersion.indexOf("/") + 1);
   if (kind === undefined) {
     const near = nearest(
