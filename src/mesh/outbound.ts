@@ -6,7 +6,7 @@ import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
 import type { ListenerTelemetry } from "./filters.ts";
 import { isVisible } from "./hosts.ts";
 import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
-import { type AppliedPolicy, policyFor, policyOfPort } from "./policies.ts";
+import { type AppliedPolicy, policyFor, policyOfPort, rulesSelecting } from "./policies.ts";
 import { type Audience, audienceOf, sidecarFor } from "./sidecar-scope.ts";
 import { serviceClusters } from "./translate-clusters.ts";
 import { egressListeners, sharesListeners } from "./translate-egress.ts";
@@ -41,12 +41,18 @@ export interface Pass {
 export const group = ({ interner }: Pass, typeUrl: TypeUrl, messages: readonly Message[]): Group =>
   groupOf(messages.map((message) => interner.named(typeUrl, message)));
 
-/** Clients with the same Sidecar are told the same. */
+/** Clients with the same Sidecar are told the same, unless a DestinationRule selects one. */
 export function audience(pass: Pass, workload: Workload): Audience {
   const { memo, model, objects } = pass;
   const inputs = [workload, objects.sidecars];
   const sidecar = memo.get(`sidecar|${workload.key}`, inputs, () => sidecarFor(model, workload));
-  return audienceWith(pass, workload.namespace, sidecar);
+  const plain = audienceWith(pass, workload.namespace, sidecar);
+  const selected = memo.get(`selecting|${workload.key}`, [workload, objects.destinationRules], () =>
+    rulesSelecting(model, workload),
+  );
+  if (selected.length === 0) return plain;
+  const key = `${plain.key}|${selected.map(({ object }) => object.metadata.uid).join()}`;
+  return memo.get(`audience|${key}`, [plain, ...selected], () => ({ ...plain, key, selected }));
 }
 
 /** Those of a namespace that no Sidecar is about. */
@@ -85,11 +91,10 @@ function destinationsFor(pass: Pass, to: Audience): readonly ServiceModel[] {
 
 export function outboundClusters(pass: Pass, to: Audience): Group {
   const { memo, model, objects, interner } = pass;
-  const { namespace } = to;
   const rulesTold = to.scope && rulesOf(pass, to);
   return memo.get(`clusters|${to.key}`, [pass.registry, objects.destinationRules, rulesTold, to], () => {
     const resources = destinationsFor(pass, to).flatMap((service) => {
-      const policy = policyFor(model, service, namespace);
+      const policy = policyFor(model, service, to);
       const rules = policy.rules.map(({ object }) => object);
       const key = `cluster|${service.namespace}/${service.host}|${rules.map((rule) => rule.metadata.uid).join()}`;
       return memo.get(key, [service.service, service.selected, ...rules], () =>
@@ -121,7 +126,7 @@ export function endpoints(pass: Pass, client: Whereabouts | undefined, to: Audie
   return memo.get(to ? `endpoints|${to.key}|${place?.key}` : "endpoints", inputs, () => {
     const services = to ? destinationsFor(pass, to) : model.services.filter(({ entry }) => entry === undefined);
     const resources = services.flatMap((service) =>
-      assignments(pass, service, to && policyFor(model, service, to.namespace), place),
+      assignments(pass, service, to && policyFor(model, service, to), place),
     );
     return groupOf(resources);
   });
@@ -171,19 +176,24 @@ function assignments(
   );
 }
 
-/** SDS names of the credentials that DestinationRules name; only gateways are given them. */
-export const clientCredentials = (pass: Pass, to: Audience): readonly string[] =>
-  pass.memo.get(`credentials-of-rules|${to.key}`, [pass.registry, pass.objects.destinationRules, to], () => {
-    const names = servicesFor(pass, to).flatMap((service) => {
-      const { trafficPolicy, subsets } = policyFor(pass.model, service, to.namespace);
-      return [undefined, ...subsets].flatMap((subset) =>
-        service.ports.flatMap(({ port }) =>
-          clientCredentialNames(policyOfPort(trafficPolicy, subset?.trafficPolicy, port).tls),
-        ),
-      );
-    });
-    return [...new Set(names)];
-  });
+/** SDS names of the credentials that DestinationRules name: all for gateways, those of rules that select them for sidecars. */
+export const clientCredentials = (pass: Pass, to: Audience, isGateway: boolean): readonly string[] =>
+  pass.memo.get(
+    `credentials-of-rules|${isGateway}|${to.key}`,
+    [pass.registry, pass.objects.destinationRules, to],
+    () => {
+      const names = servicesFor(pass, to).flatMap((service) => {
+        const { rules, trafficPolicy, subsets } = policyFor(pass.model, service, to);
+        if (!isGateway && !rules.some((rule) => to.selected?.includes(rule))) return [];
+        return [undefined, ...subsets].flatMap((subset) =>
+          service.ports.flatMap(({ port }) =>
+            clientCredentialNames(policyOfPort(trafficPolicy, subset?.trafficPolicy, port).tls),
+          ),
+        );
+      });
+      return [...new Set(names)];
+    },
+  );
 
 /** Workloads with the same telemetry share them, unless a rule tells them apart by label. */
 export function outboundListeners(
@@ -206,7 +216,7 @@ export function outboundListeners(
         tcpListeners(context, service, to).map((listener) => interner.named(typeUrls.listener, listener));
       // A rule's destinations may be other services: then this one alone does not tell whether anything changed.
       if (rulesFor(rules, service.host) !== undefined) return make();
-      const applied = policyFor(model, service, to.namespace).rules.map(({ object }) => object);
+      const applied = policyFor(model, service, to).rules.map(({ object }) => object);
       const uids = applied.map(({ metadata }) => metadata.uid).join();
       const key = `tcp|${service.host}|${telemetry.key}|${to.scope ? to.key : ""}|${uids}`;
       return memo.get(key, [service.service, to.scope, ...applied], make);
@@ -215,8 +225,9 @@ export function outboundListeners(
   });
 }
 
-const clientOf = (pass: Pass, { namespace, key }: Audience, labels: Workload["labels"]): Client => ({
+const clientOf = (pass: Pass, { namespace, key, selected }: Audience, labels: Workload["labels"]): Client => ({
   namespace,
+  selected,
   labels,
   key: `${key}|${labelKey(pass, labels)}`,
 });

@@ -1,9 +1,10 @@
 // Which DestinationRule counts for a host and client, and what it says for one port and subset. Pure.
 
 import { parseDurationMs } from "../api/duration.ts";
+import { matchesMap } from "../api/selectors.ts";
 import type { TcpSettings } from "./filters.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
-import type { Model, Policy, ServiceModel, Subset, TrafficPolicy } from "./types.ts";
+import type { Model, Policy, ServiceModel, Subset, TrafficPolicy, Workload } from "./types.ts";
 
 /** The DestinationRules that apply to a host together: subsets of all, the traffic policy of the oldest that has one. */
 export interface AppliedPolicy {
@@ -14,30 +15,64 @@ export interface AppliedPolicy {
 
 const none: AppliedPolicy = { rules: [], trafficPolicy: undefined, subsets: [] };
 
+/** Whom rules are looked up for. */
+export interface PolicyClient {
+  namespace: string;
+  /** Rules of its namespace that select it by its labels (workloadSelector). */
+  selected?: readonly Policy[] | undefined;
+}
+
+/** Those that name the workload; they come before all others. */
+export const rulesSelecting = (model: Model, { namespace, labels }: Pick<Workload, "namespace" | "labels">): Policy[] =>
+  [...model.policiesByHost.values()].flatMap((policies) =>
+    policies.filter(
+      ({ object, namespace: own }) =>
+        own === namespace &&
+        object.spec?.workloadSelector !== undefined &&
+        matchesMap(object.spec.workloadSelector.matchLabels, labels),
+    ),
+  );
+
 /**
- * Istio's lookup: the client's namespace, the service's, the root namespace; the first with a matching rule decides.
+ * Istio's lookup: a rule that selects the client; else the client's namespace, the service's, the root namespace; the first with a matching rule decides.
  * Within one namespace the most specific host wins and rules for the same host are merged (Istio: mergeDestinationRule).
  */
-export function policyFor(model: Model, service: ServiceModel, clientNamespace: string): AppliedPolicy {
+export function policyFor(model: Model, service: ServiceModel, client: string | PolicyClient): AppliedPolicy {
+  const clientNamespace = typeof client === "string" ? client : client.namespace;
+  const selecting = typeof client === "string" ? undefined : client.selected;
+  if (selecting?.length) {
+    const rules = mostSpecific(selecting.filter(({ host }) => hostCovers(host, service.host)));
+    if (rules.length > 0) return merge(rules);
+  }
   const candidates = [...(model.policiesByHost.get(service.host) ?? []), ...(model.policiesByHost.get("*") ?? [])];
   if (candidates.length === 0) return none;
   for (const namespace of new Set([clientNamespace, service.namespace, model.config.rootNamespace])) {
-    let best: string | undefined;
-    let rules: Policy[] = [];
-    for (const policy of candidates) {
-      if (policy.namespace !== namespace || !hostCovers(policy.host, service.host)) continue;
-      if (!isVisible(policy.exportTo, clientNamespace)) continue;
-      if (policy.object.spec?.workloadSelector !== undefined) continue;
-      if (best !== undefined && policy.host !== best) {
-        if (compareSpecificity(policy.host, best) > 0) continue;
-        rules = [];
-      }
-      best = policy.host;
-      rules.push(policy);
-    }
+    const rules = mostSpecific(
+      candidates.filter(
+        (policy) =>
+          policy.namespace === namespace &&
+          hostCovers(policy.host, service.host) &&
+          isVisible(policy.exportTo, clientNamespace) &&
+          policy.object.spec?.workloadSelector === undefined,
+      ),
+    );
     if (rules.length > 0) return merge(rules);
   }
   return none;
+}
+
+/** Those with the most specific host of all. */
+function mostSpecific(policies: readonly Policy[]): Policy[] {
+  let rules: Policy[] = [];
+  for (const policy of policies) {
+    const [best] = rules;
+    if (best !== undefined && policy.host !== best.host) {
+      if (compareSpecificity(policy.host, best.host) > 0) continue;
+      rules = [];
+    }
+    rules.push(policy);
+  }
+  return rules;
 }
 
 function merge(rules: readonly Policy[]): AppliedPolicy {

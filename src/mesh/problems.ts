@@ -71,14 +71,17 @@ function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
       report(`${path}.${field}`, `"${rule[field]}" is no duration`);
 }
 
+const credentialField = "credentialName";
+
 export const destinationRuleProblems = (object: DestinationRule): Problem[] =>
   collect(object, (report) => {
     const { spec } = object;
-    if (spec?.workloadSelector !== undefined)
-      report("spec.workloadSelector", "rules for selected clients are not carried out; the rule is not used");
-    policyProblems(spec?.trafficPolicy, "spec.trafficPolicy", report);
+    const tell: Report = (field, message) => {
+      if (spec?.workloadSelector === undefined || !field.endsWith(credentialField)) report(field, message);
+    };
+    policyProblems(spec?.trafficPolicy, "spec.trafficPolicy", tell);
     spec?.subsets?.forEach(({ trafficPolicy }, index) => {
-      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, report, spec.trafficPolicy);
+      policyProblems(trafficPolicy, `spec.subsets[${index}].trafficPolicy`, tell, spec.trafficPolicy);
     });
   });
 
@@ -103,7 +106,10 @@ function policyProblems(
   for (const field of ["tcpKeepalive", "maxConnectionDuration"] as const)
     if (pool?.tcp?.[field] !== undefined) report(`${path}.connectionPool.tcp.${field}`, "is ignored");
   if (tls?.credentialName !== undefined)
-    report(`${path}.tls.credentialName`, "gateways are given the Secret, sidecars are not: they refuse to connect");
+    report(
+      `${path}.tls.${credentialField}`,
+      "gateways are given the Secret, sidecars only by a rule with workloadSelector",
+    );
   for (const field of ["tunnel", "proxyProtocol", "retryBudget"])
     if ((policy as Record<string, unknown>)[field] !== undefined) report(`${path}.${field}`, "is not carried out");
   policy.portLevelSettings?.forEach((setting, index) => {

@@ -3,7 +3,7 @@
 import { matchesMap } from "../api/selectors.ts";
 import type { Sidecar } from "../api/types.ts";
 import { hostCovers, hostIntersection } from "./hosts.ts";
-import type { Model, RuleSet, ServiceModel, Workload } from "./types.ts";
+import type { Model, Policy, RuleSet, ServiceModel, Workload } from "./types.ts";
 
 type SidecarSpec = NonNullable<Sidecar["spec"]>;
 type Egress = NonNullable<SidecarSpec["egress"]>[number];
@@ -35,6 +35,8 @@ export interface Audience {
   scope: SidecarScope | undefined;
   /** What no service is known for is refused (outboundTrafficPolicy REGISTRY_ONLY). */
   registryOnly: boolean;
+  /** DestinationRules that select them by label; undefined for none. */
+  selected?: readonly Policy[] | undefined;
 }
 
 /** Gateways have no Sidecar. */

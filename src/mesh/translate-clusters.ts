@@ -19,7 +19,7 @@ import { isHttp } from "./model.ts";
 import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities } from "./policies.ts";
 import { balancingOf } from "./translate-balancing.ts";
 import { dnsDiscovery } from "./translate-entries.ts";
-import { serverNameOptions, upstreamTls } from "./translate-upstream-tls.ts";
+import { identityPrefixes, serverNameOptions, upstreamTls } from "./translate-upstream-tls.ts";
 import type { Model, PortModel, ServiceModel, Subset, Workload } from "./types.ts";
 
 /** Istio: connectTimeout of the mesh configuration. */
@@ -88,7 +88,11 @@ function cluster(
   const passthrough = balancing.lbPolicy === Lb.CLUSTER_PROVIDED;
   const byDns = !passthrough && entry !== undefined && entry.resolution !== "STATIC";
   const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
-  const transportSocket = upstreamTls(tls, `outbound_.${port.port}_.${subset?.name ?? ""}_.${service.host}`);
+  const transportSocket = upstreamTls(
+    tls,
+    `outbound_.${port.port}_.${subset?.name ?? ""}_.${service.host}`,
+    identityPrefixes(model, service.namespace),
+  );
   const serverName = serverNameOptions(tls);
   const message = create(ClusterSchema, {
     name,

@@ -76,7 +76,8 @@ export function serviceAssignments(
       const name = outboundName(port.port, subset?.name ?? "", service.host);
       const applied = policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port);
       // Auto mTLS is for the mesh's own: what is said to be outside is reached as the rules say (Istio: MeshExternal).
-      const tunnel = policy !== undefined && usesTunnel(applied.tls) && !(service.entry?.isExternal && !applied.tls);
+      const tunnel =
+        policy !== undefined && usesTunnel(applied.tls, model) && !(service.entry?.isExternal && !applied.tls);
       // In a panic everybody gets requests: those that end must not.
       const panics = Boolean(applied.outlierDetection?.minHealthPercent);
       const endpoints = all.filter(

@@ -14,7 +14,7 @@ import { type StringMatcher, StringMatcherSchema } from "#gen/xds/envoy/type/mat
 import { matchesMap } from "../api/selectors.ts";
 import { resolveGateway } from "./hosts.ts";
 import { claimMatcher, routingClaim } from "./translate-claims.ts";
-import type { HttpMatch, StringMatch } from "./types.ts";
+import type { HttpMatch, Policy, StringMatch } from "./types.ts";
 
 /** Whom a rule is translated for; what is known now need not be asked at each request. */
 export interface RouteContext {
@@ -25,6 +25,8 @@ export interface RouteContext {
   listenerPort: number;
   clientLabels: Readonly<Record<string, string>>;
   clientNamespace: string;
+  /** DestinationRules that select the client. */
+  selected?: readonly Policy[] | undefined;
   /** What comes in by TLS. */
   tls?: boolean;
 }

@@ -198,7 +198,11 @@ function hashPolicyFor(
   if (service === undefined) return undefined;
   const port = portOf(model, service.host, destination, context);
   return hashPolicyOf(
-    subsetPolicy(policyFor(model, service, context.clientNamespace), destination.subset, port).loadBalancer,
+    subsetPolicy(
+      policyFor(model, service, { namespace: context.clientNamespace, selected: context.selected }),
+      destination.subset,
+      port,
+    ).loadBalancer,
   );
 }
 

@@ -144,7 +144,7 @@ function routed(
   const destinations = (all.length === 1 ? all : all.filter(({ weight }) => (weight ?? 0) > 0)).map(
     ({ destination, weight }) => ({ name: clusterOf(model, destination, context), weight: weight || 1 }),
   );
-  const settings = tcpSettingsOf(subsetPolicy(policyFor(model, service, client.namespace), undefined, port.port));
+  const settings = tcpSettingsOf(subsetPolicy(policyFor(model, service, client), undefined, port.port));
   const clusters = destinations.length > 0 ? destinations : [{ name: own, weight: 1 }];
   return [...statsFilters(telemetry), tcpProxy(own, clusters, telemetry, settings)];
 }

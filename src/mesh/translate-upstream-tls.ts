@@ -10,6 +10,7 @@ import {
 import type { UpstreamHttpProtocolOptionsSchema } from "#gen/xds/envoy/config/core/v3/protocol_pb.js";
 import {
   TlsParameters_TlsProtocol as Protocol,
+  SubjectAltNameMatcher_SanType as SanType,
   CertificateValidationContext_SystemRootCertsSchema as SystemRootsSchema,
   type CertificateValidationContext as Validation,
   CertificateValidationContextSchema as ValidationSchema,
@@ -20,14 +21,28 @@ import {
 } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { adsSource, pack } from "./envoy.ts";
 import type { PortPolicy } from "./policies.ts";
+import { trustDomainsOf } from "./trust-domains.ts";
+import type { Model } from "./types.ts";
 
 type Tls = NonNullable<PortPolicy["tls"]>;
 
-/** Whether endpoints in the mesh are reached by its tunnel: unless the rule says how else (Istio: auto mTLS). */
-export const usesTunnel = (tls: Tls | undefined): boolean => tls?.mode === undefined || tls.mode === "ISTIO_MUTUAL";
+/** Whether endpoints in the mesh are reached by its tunnel: unless the rule says how else, or MeshConfig that it must (Istio: auto mTLS). */
+export const usesTunnel = (tls: Tls | undefined, { settings }: Pick<Model, "settings">): boolean =>
+  tls?.mode === undefined ? settings.enableAutoMtls !== false : tls.mode === "ISTIO_MUTUAL";
 
-/** TLS towards the server itself, for endpoints without a tunnel. `defaultSni`: the cluster's name as one. */
-export function upstreamTls(tls: Tls | undefined, defaultSni: string): TransportSocket | undefined {
+/** Identities that may answer for services of a namespace. */
+export const identityPrefixes = (model: Model, namespace: string): string[] =>
+  trustDomainsOf(model).map((domain) => `spiffe://${domain}/ns/${namespace}/sa/`);
+
+/**
+ * TLS towards the server itself, for endpoints without a tunnel. `defaultSni`: the cluster's name as one. `identities`: how those
+ * begin that the mesh's own certificates may have, where the rule names none.
+ */
+export function upstreamTls(
+  tls: Tls | undefined,
+  defaultSni: string,
+  identities: readonly string[],
+): TransportSocket | undefined {
   switch (tls?.mode) {
     case "SIMPLE":
       return socketOf(tls.sni ?? "", { ...validationOf(tls) });
@@ -36,7 +51,7 @@ export function upstreamTls(tls: Tls | undefined, defaultSni: string): Transport
     case "ISTIO_MUTUAL":
       return socketOf(tls.sni || defaultSni, {
         tlsCertificateSdsSecretConfigs: [sds("default")],
-        ...rootsOf("ROOTCA", sanRules(tls)),
+        ...rootsOf("ROOTCA", tls.subjectAltNames?.length ? sanRules(tls) : identityRules(identities)),
         alpnProtocols: ["istio"],
       });
     default:
@@ -82,6 +97,14 @@ const sanRules = (tls: Tls): Validation =>
   create(ValidationSchema, {
     matchSubjectAltNames: (tls.subjectAltNames ?? []).map((name) => ({
       matchPattern: { case: "exact", value: name } as const,
+    })),
+  });
+
+const identityRules = (prefixes: readonly string[]): Validation =>
+  create(ValidationSchema, {
+    matchTypedSubjectAltNames: prefixes.map((value) => ({
+      sanType: SanType.URI,
+      matcher: { matchPattern: { case: "prefix", value } as const },
     })),
   });
 

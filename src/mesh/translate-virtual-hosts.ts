@@ -19,12 +19,14 @@ import { hashPolicyOf } from "./translate-balancing.ts";
 import { outboundName, passthroughName } from "./translate-clusters.ts";
 import { routeMatch } from "./translate-match.ts";
 import { defaultRoute, httpRoutes } from "./translate-routes.ts";
-import type { Model, RuleSet, ServiceModel } from "./types.ts";
+import type { Model, Policy, RuleSet, ServiceModel } from "./types.ts";
 
 /** Whom the routes are for. */
 export interface Client {
   namespace: string;
   labels: Readonly<Record<string, string>>;
+  /** DestinationRules that select it. */
+  selected?: readonly Policy[] | undefined;
   /** Equal for clients that are routed alike. */
   key: string;
 }
@@ -102,7 +104,7 @@ export function sidecarRoutes(
     for (const host of [service.host, ...(ruleSet?.destinations ?? [])]) {
       const destination = model.serviceByHost.get(host);
       // What is hashed by is said in the route.
-      const policies = destination && policyFor(model, destination, client.namespace).rules;
+      const policies = destination && policyFor(model, destination, client).rules;
       inputs.push(destination?.service, ...(policies ?? []).map(({ object }) => object));
     }
     hosts.push(
@@ -145,7 +147,7 @@ function serviceHost(
   anyDomain: boolean,
 ): VirtualHost {
   const byRules = ruleSet?.object.spec?.http?.length && concerns(ruleSet, port);
-  const { loadBalancer } = subsetPolicy(policyFor(model, service, client.namespace), undefined, port);
+  const { loadBalancer } = subsetPolicy(policyFor(model, service, client), undefined, port);
   return create(VirtualHostSchema, {
     name: `${service.host}:${port}`,
     domains: anyDomain ? ["*"] : domainsOf(service, client.namespace, port),
@@ -166,6 +168,7 @@ function ruleRoutes(model: Model, ruleSet: RuleSet, client: Client, port: number
     listenerPort: port,
     clientLabels: client.labels,
     clientNamespace: client.namespace,
+    selected: client.selected,
   });
   return catchAll ? [...routes, catchAll] : routes;
 }

@@ -172,7 +172,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
       [typeUrls.endpoint]: endpoints(pass, workload, to),
       [typeUrls.listener]: joinGroups(outbound.listeners, listeners),
       [typeUrls.route]: outbound.routes,
-      [typeUrls.secret]: secrets(pass, fixed, workload, []),
+      [typeUrls.secret]: secrets(pass, fixed, workload, to.selected ? clientCredentials(pass, to, false) : []),
       get [typeUrls.nameTable]() {
         return names(pass, to);
       },
@@ -227,7 +227,7 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
       [typeUrls.listener]: own.listeners,
       [typeUrls.route]: own.routes,
       [typeUrls.secret]: secrets(pass, fixed, workload, [
-        ...new Set([...own.credentials, ...clientCredentials(pass, to)]),
+        ...new Set([...own.credentials, ...clientCredentials(pass, to, true)]),
       ]),
     },
   };
