@@ -51,6 +51,7 @@ const roots = [
   "udpa/type/v1/typed_struct.proto",
   "xds/type/v3/typed_struct.proto",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+  "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto",
   "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
   "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
   "envoy/extensions/load_balancing_policies/random/v3/random.proto",
@@ -58,12 +59,14 @@ const roots = [
   "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
   "meshbed/workload/v1/workload.proto",
   "istio/networking/nds/v1/nds.proto",
+  "meshbed/route/v1/route_patch.proto",
 ];
 
 /** Written here, as no package ships them: source → place among the others. */
 const own: Readonly<Record<string, string>> = {
   "src/xds/workload.proto": "meshbed/workload/v1/workload.proto",
   "src/xds/nds.proto": "istio/networking/nds/v1/nds.proto",
+  "src/xds/route_patch.proto": "meshbed/route/v1/route_patch.proto",
 };
 
 const key = JSON.stringify([

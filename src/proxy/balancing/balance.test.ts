@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../kernel/random.ts";
 import { type ClusterSlot, Endpoint, type Placement, unknownWorkload } from "../clusters/cluster.ts";
 import type { Cluster, LoadBalancing } from "../clusters/config.ts";
-import { pick, pickWeighted } from "./balance.ts";
+import { pick, pickAgain, pickWeighted } from "./balance.ts";
 import { endpointsOf, hosts, leastRequest, roundRobin, slotOf, weights } from "./fixture.ts";
 
 function share(slot: ClusterSlot, draws: number, seed: number): number[] {
@@ -219,4 +219,32 @@ test("a weighted choice never takes a weight of 0, and there is none when all ar
   expect(pickWeighted([0, 0], 0, seededRandom(1))).toBeUndefined();
   const random = seededRandom(2);
   for (let i = 0; i < 200; i++) expect(pickWeighted([0, 1, 0], 1, random)).toBe(1);
+});
+
+describe("retries", () => {
+  const priorityOf = (slot: ClusterSlot, failed: readonly Endpoint[], prioritiesEvery: number, seed: number) =>
+    pickAgain(slot, seededRandom(seed), failed, { avoidPreviousHosts: true, prioritiesEvery }, undefined, undefined)!
+      .placement.priority;
+  const slot = slotOf([...hosts(3), ...hosts(2, { priority: 1 }), ...hosts(1, { priority: 2 })], {
+    balancing: roundRobin,
+  });
+  const tries = (...priorities: number[]) =>
+    priorities.map((priority) => slot.all.find(({ placement }) => placement.priority === priority)!);
+
+  test("after every second failed try the priorities of those before are left out, until all were tried", () => {
+    const cases: [number[], number][] = [
+      [[0], 0],
+      [[0, 0], 1],
+      [[0, 0, 1], 1],
+      [[0, 0, 1, 1], 2],
+      [[0, 0, 1, 1, 2], 2],
+      [[0, 0, 1, 1, 2, 2], 0],
+    ];
+    for (let seed = 1; seed <= 10; seed++)
+      for (const [failed, expected] of cases)
+        expect([seed, failed, priorityOf(slot, tries(...failed), 2, seed)]).toEqual([seed, failed, expected]);
+  });
+  test("without a retry priority they stay with the priority that has the load", () => {
+    expect(priorityOf(slot, tries(0, 0, 0, 0), 0, 1)).toBe(0);
+  });
 });

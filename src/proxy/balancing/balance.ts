@@ -31,6 +31,36 @@ export function pick(
   return avoid.includes(chosen) ? (otherThan(avoid, hosts, random) ?? chosen) : chosen;
 }
 
+/** What a retry policy says about hosts that were tried before. */
+export interface Reselection {
+  avoidPreviousHosts: boolean;
+  /** After each so many failed tries, their priorities are left out (Envoy: previous_priorities); 0: never. */
+  prioritiesEvery: number;
+}
+
+/** As `pick`, for a request that may have failed on some hosts. When all priorities were tried they are tried again. */
+export function pickAgain(
+  slot: ClusterSlot,
+  random: Random,
+  failed: readonly Endpoint[] | undefined,
+  policy: Reselection | undefined,
+  hash: bigint | undefined,
+  criteria: Criteria | undefined,
+): Endpoint | undefined {
+  if (failed === undefined || policy === undefined) return pick(slot, random, undefined, hash, criteria);
+  const { avoidPreviousHosts, prioritiesEvery } = policy;
+  const counted = prioritiesEvery === 0 ? 0 : failed.length - (failed.length % prioritiesEvery);
+  const subsets = slot.current?.subsets;
+  if (counted > 0) {
+    const tried = new Set(failed.slice(0, counted).map(({ placement }) => placement.priority));
+    const hosts = subsets ? subsetHosts(slot.all, subsets, criteria) : slot.all;
+    const others = hosts.filter(({ placement }) => !tried.has(placement.priority));
+    const chosen = select(slot, others, random)?.picker.pick(random, hash, 0);
+    if (chosen !== undefined) return chosen;
+  }
+  return pick(slot, random, avoidPreviousHosts ? failed : undefined, hash, criteria);
+}
+
 function otherThan(avoid: readonly Endpoint[], hosts: readonly Endpoint[], random: Random): Endpoint | undefined {
   const start = random.below(hosts.length);
   for (let i = 0; i < hosts.length; i++) {

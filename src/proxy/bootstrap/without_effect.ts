@@ -122,7 +122,6 @@ export const fieldsWithoutEffect: Readonly<Record<string, readonly string[]>> = 
   "envoy.config.route.v3.WeightedCluster.ClusterWeight": [],
   "envoy.config.route.v3.RetryPolicy": [
     "per_try_idle_timeout",
-    "retry_priority",
     "retry_options_predicates",
     "host_selection_retry_max_attempts",
   ],

@@ -4,9 +4,10 @@ import {
   RetryPolicy_ResetHeaderFormat as ResetFormat,
   type RetryPolicy as RetryMessage,
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { PreviousPrioritiesConfigSchema } from "#gen/xds/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js";
 import { compileHeader } from "../routing/match.ts";
 import { parseRetryOn, type RetryPolicy, statusCodesOf } from "../routing/retry.ts";
-import { durationMs } from "./any.ts";
+import { durationMs, unpack } from "./any.ts";
 
 /** Envoy's defaults. */
 const baseBackoffMs = 25;
@@ -25,6 +26,7 @@ export function compileRetry(message: RetryMessage): RetryPolicy | undefined {
     requests: message.retriableRequestHeaders.map(compileHeader),
     answers: message.retriableHeaders.map(compileHeader),
     perTryTimeoutMs: durationMs(message.perTryTimeout, 0),
+    prioritiesEvery: prioritiesEvery(message),
     avoidPreviousHosts: message.retryHostPredicate.some(({ name }) => name.includes("previous_hosts")),
     baseBackoffMs: baseMs,
     maxBackoffMs: durationMs(message.retryBackOff?.maxInterval, baseMs * 10),
@@ -35,4 +37,11 @@ export function compileRetry(message: RetryMessage): RetryPolicy | undefined {
       })) ?? [],
     resetMaxMs: durationMs(limited?.maxInterval, resetMaxMs),
   };
+}
+
+/** Other retry priorities are not known and change nothing. */
+function prioritiesEvery({ retryPriority }: RetryMessage): number {
+  const config = retryPriority?.configType;
+  if (config?.case !== "typedConfig") return 0;
+  return unpack(config.value, PreviousPrioritiesConfigSchema)?.updateFrequency ?? 0;
 }

@@ -3,7 +3,7 @@
 import type { Cancel } from "../../kernel/clock.ts";
 import type { Framing } from "../../wire/http1_body.ts";
 import type { Head } from "../../wire/http1_head.ts";
-import { pick } from "../balancing/balance.ts";
+import { pick, pickAgain } from "../balancing/balance.ts";
 import { admitsRequest, admitsRetry, type RoutePriority, usageOf } from "../balancing/circuit_breaker.ts";
 import type { Criteria } from "../balancing/subsets.ts";
 import type { HttpChain, Runtime } from "../chain.ts";
@@ -158,11 +158,10 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.onOverflow();
       return;
     }
-    const avoid = this.#action!.retry?.avoidPreviousHosts ? this.#failed : undefined;
     const endpoint =
       cluster.balancing.policy === "ORIGINAL_DST"
         ? originalDestination(slot, owner.client, this.#runtime)
-        : pick(slot, this.#runtime.random, avoid, this.#hash, this.#criteria);
+        : pickAgain(slot, this.#runtime.random, this.#failed, this.#action!.retry, this.#hash, this.#criteria);
     if (endpoint === undefined) {
       owner.reply(503, "no healthy upstream", "UH", "", "no_healthy_upstream");
       return;
@@ -426,23 +425,24 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#again();
       return;
     }
-    const retried = this.#tries > 1;
     this.#dropTry();
-    if (failure === "per-try-timeout")
+    if (failure === "per-try-timeout") {
       owner.reply(504, "upstream request timeout", "UT", "", "upstream_per_try_timeout");
-    else {
-      const flag = failureFlag(failure);
-      const headers = owner.chain.inbound ? proxyStatus(owner.chain.serverName, failure) : "";
-      const details = resetDetails("before", reason);
-      owner.reply(503, upstreamErrorBody(reason, retried), retried ? `${flag},URX` : flag, headers, details);
+      return;
     }
+    const headers = owner.chain.inbound ? proxyStatus(owner.chain.serverName, failure) : "";
+    const body = upstreamErrorBody(reason, this.#tries > 1);
+    owner.reply(503, body, failureFlag(failure), headers, resetDetails("before", reason));
   }
 
   #mayRetry(): boolean {
     const retry = this.#action!.retry!;
-    if (this.#tries > retry.retriesMax || !this.#replayable || !appliesTo(retry, this.#owner.request)) return false;
-    this.#endRetry();
-    return admitsRetry(this.#thresholds, this.#usage);
+    if (!this.#replayable || !appliesTo(retry, this.#owner.request)) return false;
+    const isSpent = this.#tries > retry.retriesMax;
+    if (!isSpent) this.#endRetry();
+    if (!isSpent && admitsRetry(this.#thresholds, this.#usage)) return true;
+    this.#owner.addFlag(isSpent ? "URX" : "UO");
+    return false;
   }
 
   /** Another try after what the answer asked for, else after the back-off; avoiding this host. */

@@ -22,6 +22,8 @@ export interface ForwardingOwner {
   readonly entersNeighbours: boolean;
   /** Runs a neighbour's filters, then calls `open`. */
   runFilters(chain: HttpChain, from: number): void;
+  /** Recorded as a response flag beside that of the answer. */
+  addFlag(flag: string): void;
   reply(status: number, body: string, flags: string, headers?: string, details?: string): void;
   /** A complete header line for the answer. */
   addResponseHeader(line: string): void;

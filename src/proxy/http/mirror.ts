@@ -136,6 +136,7 @@ export class Mirror implements ForwardingOwner {
 
   // ---- the answer: nobody wants it ----
 
+  addFlag(): void {}
   reply(): void {
     this.#finish();
   }

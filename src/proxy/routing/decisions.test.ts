@@ -51,6 +51,7 @@ describe("retries", () => {
     resetMaxMs: 300_000,
     perTryTimeoutMs: 0,
     avoidPreviousHosts: false,
+    prioritiesEvery: 0,
     baseBackoffMs: 25,
     maxBackoffMs: 250,
   });

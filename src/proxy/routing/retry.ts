@@ -17,6 +17,8 @@ export interface RetryPolicy {
   perTryTimeoutMs: number;
   /** Avoid hosts that already failed (retry_host_predicate previous_hosts). */
   avoidPreviousHosts: boolean;
+  /** After each so many failed tries, their priorities are left out (retry_priority previous_priorities); 0: never. */
+  prioritiesEvery: number;
   baseBackoffMs: number;
   maxBackoffMs: number;
   /** rate_limited_retry_back_off: fields of an answer that say when to try again, in seconds or at a time. */

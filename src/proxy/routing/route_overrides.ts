@@ -27,6 +27,7 @@ const plainPolicy: RetryPolicy = {
   answers: [],
   perTryTimeoutMs: 0,
   avoidPreviousHosts: false,
+  prioritiesEvery: 0,
   baseBackoffMs: 25,
   maxBackoffMs: 250,
   resetFields: [],
