@@ -49,11 +49,11 @@ export function formatText(findings: readonly Placed[]): string[] {
   });
 }
 
-/** "1 error, 2 warnings, 0 infos" */
+/** "1 error, 2 warnings, 0 info" */
 export function countText(findings: readonly Finding[]): string {
   const texts = (["Error", "Warning", "Info"] as const).map((level) => {
     const count = findings.filter((finding) => levelOf(finding) === level).length;
-    return `${count} ${level.toLowerCase()}${count === 1 ? "" : "s"}`;
+    return `${count} ${level.toLowerCase()}${count === 1 || level === "Info" ? "" : "s"}`;
   });
   return texts.join(", ");
 }

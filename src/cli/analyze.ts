@@ -33,6 +33,7 @@ import { paint } from "./terminal.ts";
 
 export interface AnalyzeOptions {
   useTestbed: boolean;
+  recursive: boolean;
   namespace?: string;
   output: Format;
   failureThreshold: Level;
@@ -54,7 +55,7 @@ export async function analyzeVerb(paths: readonly string[], options: AnalyzeOpti
     for (const line of formatList()) console.log(line);
     return;
   }
-  const { sources, unreadable, files } = read(paths);
+  const { sources, unreadable, files } = read(paths, options.recursive);
   const live = paths.length === 0 || options.useTestbed ? await readTestbed(options.state) : undefined;
   const placeOf = new Map(sources.map((source) => [idOf(stored(source.object)), source]));
   const own = sources.map(({ object }) => object);
@@ -63,7 +64,8 @@ export async function analyzeVerb(paths: readonly string[], options: AnalyzeOpti
     around: live ?? made,
     suppress: options.suppress,
   });
-  const placed: Placed[] = [...unreadable.map(unreadableFinding), ...findings.map(place)].filter(
+  const all = [...unreadable.map(unreadableFinding), ...findings.map(place)].sort(byPlace);
+  const placed = all.filter(
     (finding) =>
       levels[levelOf(finding)] >= levels[options.outputThreshold] &&
       (options.namespace === undefined || [undefined, options.namespace].includes(finding.subject.metadata.namespace)),
@@ -76,6 +78,15 @@ export async function analyzeVerb(paths: readonly string[], options: AnalyzeOpti
   function place(finding: (typeof findings)[number]): Placed {
     return { ...finding, position: placeOf.get(idOf(finding.subject))?.at(finding.field) };
   }
+}
+
+/** The worst first, then as one reads: by file and line. Stable for objects without a place. */
+function byPlace(a: Placed, b: Placed): number {
+  const order = levels[levelOf(b)] - levels[levelOf(a)];
+  if (order !== 0) return order;
+  const [x, y] = [a.position, b.position];
+  if (x === undefined || y === undefined) return 0;
+  return x.file === y.file ? x.line - y.line || x.column - y.column : x.file < y.file ? -1 : 1;
 }
 
 /** What the testbed brings by itself, so that manifests may refer to it. */
@@ -91,7 +102,7 @@ const made: KubeObject[] = (
 const isOwn = ({ kind, metadata }: KubeObject): boolean =>
   !["Node", "EndpointSlice", "ReplicaSet"].includes(kind) && !metadata.ownerReferences?.length;
 
-function read(paths: readonly string[]): { sources: Source[]; unreadable: Unreadable[]; files: number } {
+function read(paths: readonly string[], recursive: boolean): { sources: Source[]; unreadable: Unreadable[]; files: number } {
   const sources: Source[] = [];
   const unreadable: Unreadable[] = [];
   let files = 0;
@@ -112,7 +123,7 @@ function read(paths: readonly string[]): { sources: Source[]; unreadable: Unread
         fix: 'give files or folders with Kubernetes manifests, or "-" for standard input',
       });
     if (!stat.isDirectory()) take(readLimited(path), path, false);
-    else for (const file of manifestsUnder(path)) take(readLimited(file), file, true);
+    else for (const file of manifestsUnder(path, recursive)) take(readLimited(file), file, true);
   }
   return { sources, unreadable, files };
 }
@@ -124,14 +135,16 @@ function readLimited(file: string): string {
   return readFileSync(file, "utf8");
 }
 
-/** YAML and JSON files, also of folders below; not those of tools, nor what git and npm keep. */
-function manifestsUnder(folder: string): string[] {
+/** YAML and JSON files; not those of tools, nor what git and npm keep. */
+function manifestsUnder(folder: string, recursive: boolean): string[] {
   const files: string[] = [];
   const walk = (path: string): void => {
     for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
       if (entry.name.startsWith(".") || entry.name === "node_modules") continue;
       const full = join(path, entry.name);
-      if (entry.isDirectory()) walk(full);
+      if (entry.isDirectory()) {
+        if (recursive) walk(full);
+      }
       else if (
         /\.(ya?ml|json)$/.test(entry.name) &&
         !/^(kustomization|meshbed|package(-lock)?|tsconfig)\./.test(entry.name)

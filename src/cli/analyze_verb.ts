@@ -10,8 +10,9 @@ export function addAnalyze(program: Command, stateOption: () => Option): void {
   program
     .command("analyze")
     .description("find mistakes in manifests, or in what runs, with place and suggestion (as istioctl analyze)")
-    .argument("[path...]", 'files and folders (with those below), or "-"; the running testbed when absent')
+    .argument("[path...]", 'files and folders, or "-"; the running testbed when absent')
     .option("-A, --use-testbed", "look at the files as if they were applied to the running testbed", false)
+    .option("-R, --recursive", "also the folders below", false)
     .option("-n, --namespace <name>", "only about this namespace")
     .addOption(
       new Option("-o, --output <format>", "how to print findings")

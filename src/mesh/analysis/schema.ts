@@ -64,7 +64,7 @@ function isUsable(object: KubeObject, report: Report): boolean {
     report("IST0106", object, field, `unknown field "${field}"`, fix);
   }
   const errors = errorsOf(object, kind);
-  for (const { field, message } of errors) report("IST0106", object, field, `${field}: ${message}`);
+  for (const { field, message } of errors) report("IST0106", object, field, message);
   if (errors.length === 0)
     for (const { field, message, code = "" } of kind.warn?.(object) ?? [])
       report(isCode(code) ? code : "IST0133", object, field, code === "IST0002" ? `Deprecated: ${message}` : message);
