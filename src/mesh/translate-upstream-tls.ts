@@ -113,6 +113,8 @@ function validationOf(tls: Tls): Pick<Common, "validationContextType"> {
   if (tls.insecureSkipVerify) return {};
   const rules = sanRules(tls);
   if (tls.credentialName) return rootsOf(`kubernetes://${tls.credentialName}-cacert`, rules);
+  // By the name Istio's agent serves it under: a file that cannot be read is a secret that is missing.
+  if (tls.caCertificates && !tls.caCrl) return rootsOf(`file-root:${tls.caCertificates}`, rules);
   if (tls.caCertificates) rules.trustedCa = file(tls.caCertificates);
   else rules.systemRootCerts = create(SystemRootsSchema);
   if (tls.caCrl) rules.crl = file(tls.caCrl);
@@ -126,8 +128,8 @@ const rootsOf = (secret: string, rules: Validation): Pick<Common, "validationCon
   },
 });
 
-function certificateOf(tls: Tls): Pick<Common, "tlsCertificates" | "tlsCertificateSdsSecretConfigs"> {
+function certificateOf(tls: Tls): Pick<Common, "tlsCertificateSdsSecretConfigs"> {
   if (tls.credentialName) return { tlsCertificateSdsSecretConfigs: [sds(`kubernetes://${tls.credentialName}`)] };
   if (!tls.clientCertificate || !tls.privateKey) return {};
-  return { tlsCertificates: [{ certificateChain: file(tls.clientCertificate), privateKey: file(tls.privateKey) }] };
+  return { tlsCertificateSdsSecretConfigs: [sds(`file-cert:${tls.clientCertificate}~${tls.privateKey}`)] };
 }

@@ -41,6 +41,7 @@ import { compileRoutes } from "./compile/route.ts";
 import type { LogSinks } from "./log/sinks.ts";
 import type { RouteTable } from "./routing/route.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./telemetry/counts.ts";
+import { takeFiles } from "./tls/file_secrets.ts";
 import { defaultTlsParams } from "./tls/params.ts";
 import { SecretStore } from "./tls/secrets.ts";
 import { SpanExporters } from "./tracing/span_exporter.ts";
@@ -384,7 +385,7 @@ export class XdsNode {
       for (const { tls } of chainsOf(compiled)) for (const name of tls?.secretNames ?? []) names.add(name);
     this.secrets.keep(names);
     this.accepted.keep(typeUrls.secret, names);
-    this.#subscriptions.secret.setNames([...names]);
+    this.#subscriptions.secret.setNames(takeFiles(names, this.secrets, this.#deps.runtime.log));
   }
 
   /** Who this node is: what its listeners say, and what its certificate proves. */
