@@ -29,6 +29,8 @@ const roots = [
   "envoy/extensions/filters/http/router/v3/router.proto",
   "envoy/extensions/filters/http/rbac/v3/rbac.proto",
   "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",
+  "envoy/service/auth/v3/attribute_context.proto",
+  "meshbed/authz/v1/ext_authz.proto",
   "envoy/extensions/filters/http/fault/v3/fault.proto",
   "envoy/extensions/filters/http/cors/v3/cors.proto",
   "envoy/extensions/filters/http/jwt_authn/v3/config.proto",
@@ -64,6 +66,7 @@ const roots = [
 
 /** Written here, as no package ships them: source → place among the others. */
 const own: Readonly<Record<string, string>> = {
+  "src/xds/ext_authz.proto": "meshbed/authz/v1/ext_authz.proto",
   "src/xds/workload.proto": "meshbed/workload/v1/workload.proto",
   "src/xds/nds.proto": "istio/networking/nds/v1/nds.proto",
   "src/xds/route_patch.proto": "meshbed/route/v1/route_patch.proto",

@@ -29,7 +29,7 @@ export const providerProblems = (object: AuthorizationPolicy, model: Model): Pro
     const name = object.spec.provider?.name ?? "";
     const provider = findProvider(model, name);
     if (typeof provider === "string") report("spec.provider.name", `${provider}: what the rules are about is denied`);
-    else if (provider.http.includeRequestBodyInCheck)
+    else if (provider.asked.includeRequestBodyInCheck)
       report("spec.provider.name", `"${name}" is not shown bodies: includeRequestBodyInCheck is not carried out`);
   });
 

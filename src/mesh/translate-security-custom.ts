@@ -1,6 +1,8 @@
 // AuthorizationPolicies with action CUSTOM → whom their requests are asked about (Istio pilot/pkg/security/authz/builder/extauthz.go). Pure.
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { ApiVersion } from "#gen/xds/envoy/config/core/v3/config_source_pb.js";
 import type { Filter } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { RBAC_Action as Action } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { type ExtAuthz, ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
@@ -10,7 +12,7 @@ import { parseDurationMs } from "../api/duration.ts";
 import type { AuthorizationPolicy } from "../api/types.ts";
 import { durationOf, pack } from "./envoy.ts";
 import { type HttpFilter, httpFilter } from "./filters.ts";
-import type { ExtAuthzHttp, ExtensionProvider } from "./mesh-settings.ts";
+import type { ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider } from "./mesh-settings.ts";
 import { outboundName } from "./translate-clusters.ts";
 import { stringMatch } from "./translate-security-match.ts";
 import { networkRbacFilter, rbacOf } from "./translate-security-rbac.ts";
@@ -54,7 +56,7 @@ export function customHttp(model: Model, policies: readonly AuthorizationPolicy[
   });
 }
 
-/** Of a TCP chain: no provider over HTTP can be asked about a connection, so what the rules are about is denied. */
+/** Of a TCP chain: nobody is asked about connections (in Istio, providers by gRPC are), so what the rules are about is denied. */
 export function customNetwork(model: Model, policies: readonly AuthorizationPolicy[]): Filter[] {
   const byProvider = Map.groupBy(policies.filter(isCustom), providerName);
   return [...byProvider.values()].map((own) =>
@@ -75,7 +77,7 @@ function denyingHttp(model: Model, policies: readonly AuthorizationPolicy[]): Ht
 type CheckInit = Exclude<MessageInitShape<typeof ExtAuthzSchema>, ExtAuthz>;
 
 interface Found {
-  http: ExtAuthzHttp;
+  asked: (ExtAuthzHttp & { isHttp: true }) | (ExtAuthzGrpc & { isHttp: false });
   service: ServiceModel;
 }
 
@@ -84,30 +86,45 @@ export function findProvider({ settings, serviceByHost }: Model, name: string): 
   const provider: ExtensionProvider | undefined = settings.extensionProviders?.find((each) => each.name === name);
   if (provider === undefined) return `MeshConfig has no extensionProvider "${name}"`;
   const { envoyExtAuthzHttp: http, envoyExtAuthzGrpc: grpc } = provider;
-  if (http === undefined)
-    return grpc
-      ? `provider "${name}" is asked by gRPC, which is not carried out`
-      : `provider "${name}" authorizes nobody`;
-  const host = http.service.slice(http.service.indexOf("/") + 1);
+  const asked = http ? { ...http, isHttp: true as const } : grpc && { ...grpc, isHttp: false as const };
+  if (asked === undefined) return `provider "${name}" authorizes nobody`;
+  const host = asked.service.slice(asked.service.indexOf("/") + 1);
   const service = serviceByHost.get(host);
-  if (!service?.ports.some(({ port }) => port === Number(http.port)))
-    return `provider "${name}": there is no service ${http.service} with port ${http.port}`;
-  return { http, service };
+  if (!service?.ports.some(({ port }) => port === Number(asked.port)))
+    return `provider "${name}": there is no service ${asked.service} with port ${asked.port}`;
+  return { asked, service };
 }
 
-function checkOf({ http, service }: Found): CheckInit {
-  const port = Number(http.port);
+function checkOf({ asked, service }: Found): CheckInit {
+  const cluster = outboundName(Number(asked.port), "", service.host);
+  const timeout = durationOf(parseDurationMs(asked.timeout ?? "") || timeoutDefaultMs);
+  return {
+    ...(asked.isHttp
+      ? httpServiceOf(asked, cluster, `http://${service.host}:${Number(asked.port)}`, timeout)
+      : {
+          services: {
+            case: "grpcService",
+            value: {
+              targetSpecifier: { case: "envoyGrpc", value: { clusterName: cluster, authority: service.host } },
+              timeout,
+            },
+          },
+          transportApiVersion: ApiVersion.V3,
+        }),
+    failureModeAllow: asked.failOpen ?? false,
+    clearRouteCache: asked.clearRouteCache ?? false,
+    ...(asked.statusOnError && { statusOnError: { code: Number(asked.statusOnError) } }),
+  };
+}
+
+function httpServiceOf(http: ExtAuthzHttp, cluster: string, uri: string, timeout: Duration): CheckInit {
   const added = Object.entries(http.includeAdditionalHeadersInCheck ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   const shown = [...(http.includeRequestHeadersInCheck ?? []), ...(http.includeHeadersInCheck ?? [])];
   return {
     services: {
       case: "httpService",
       value: {
-        serverUri: {
-          uri: `http://${service.host}:${port}`,
-          httpUpstreamType: { case: "cluster", value: outboundName(port, "", service.host) },
-          timeout: durationOf(parseDurationMs(http.timeout ?? "") || timeoutDefaultMs),
-        },
+        serverUri: { uri, httpUpstreamType: { case: "cluster", value: cluster }, timeout },
         pathPrefix: http.pathPrefix ?? "",
         authorizationRequest: { headersToAdd: added.map(([key, value]) => ({ key, value })) },
         authorizationResponse: {
@@ -118,9 +135,6 @@ function checkOf({ http, service }: Found): CheckInit {
       },
     },
     ...listed("allowedHeaders", shown),
-    failureModeAllow: http.failOpen ?? false,
-    clearRouteCache: http.clearRouteCache ?? false,
-    ...(http.statusOnError && { statusOnError: { code: Number(http.statusOnError) } }),
   };
 }
 

@@ -223,6 +223,24 @@ export const fieldsWithoutEffect: Readonly<Record<string, readonly string[]>> = 
     "disable_downstream_cluster_stats",
   ],
   "envoy.config.accesslog.v3.AccessLog": [],
+  "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz": [
+    "transport_api_version",
+    "validate_mutations",
+    "metadata_context_namespaces",
+    "typed_metadata_context_namespaces",
+    "route_metadata_context_namespaces",
+    "route_typed_metadata_context_namespaces",
+    "deny_at_disable",
+    "include_peer_certificate",
+    "bootstrap_metadata_labels_key",
+    "include_tls_session",
+    "charge_cluster_response_stats",
+    "encode_raw_headers",
+    "decoder_header_mutation_rules",
+    "enable_dynamic_metadata_ingestion",
+  ],
+  "envoy.extensions.filters.http.ext_authz.v3.HttpService": [],
+  "envoy.extensions.filters.http.ext_authz.v3.AuthorizationResponse": ["dynamic_metadata_from_headers"],
 };
 
 /** Inspectors of listeners: the first bytes are looked at wherever a filter chain match needs it. */

@@ -1,10 +1,13 @@
 // Authorization by a service, over real sockets: what it is shown, what its answers do, and what happens without one.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import http2, { type ServerHttp2Stream } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { create, fromBinary, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import {
   ExtAuthzPerRouteSchema,
   ExtAuthzSchema,
 } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
+import { CheckRequestSchema, CheckResponseSchema } from "#gen/xds/meshbed/authz/v1/ext_authz_pb.js";
 import { cluster, milliseconds, pack, prefix, toCluster } from "../fixture.ts";
 import { type Backend, FilterFixture, httpFilter, startBackend } from "./fixture.ts";
 
@@ -145,6 +148,91 @@ describe("without an answer", () => {
       await serve({}, { failureModeAllow: true }, 100);
       expect((await fixture.fetch("/")).status).toBe(200);
     });
+});
+
+describe("over gRPC", () => {
+  type Answer = MessageInitShape<typeof CheckResponseSchema>;
+  type Asked = MessageShape<typeof CheckRequestSchema>;
+  let answer: Answer | undefined;
+  let asked: Asked | undefined;
+  const grpc = http2.createServer();
+  const port = new Promise<number>((resolve) => {
+    grpc.listen(0, "127.0.0.1", () => resolve((grpc.address() as AddressInfo).port));
+  });
+  grpc.on("stream", (stream: ServerHttp2Stream, headers) => {
+    const chunks: Buffer[] = [];
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("end", () => {
+      expect(headers[":path"]).toBe("/envoy.service.auth.v3.Authorization/Check");
+      asked = fromBinary(CheckRequestSchema, Buffer.concat(chunks).subarray(5));
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      const message = Buffer.from(toBinary(CheckResponseSchema, create(CheckResponseSchema, answer)));
+      const prefix = Buffer.alloc(5);
+      prefix.writeUInt32BE(message.length, 1);
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": answer === undefined ? "14" : "0" }));
+      stream.end(Buffer.concat([prefix, message]));
+    });
+  });
+  afterAll(() => void grpc.close());
+  const option = (key: string, value: string, append?: boolean) => ({
+    header: { key, value },
+    ...(append !== undefined && { append }),
+  });
+
+  const serveGrpc = async (more: Config = {}) => {
+    const services = {
+      case: "grpcService",
+      value: {
+        targetSpecifier: { case: "envoyGrpc", value: { clusterName: "authz" } },
+        timeout: milliseconds(1_000),
+      },
+    } as const;
+    await fixture.serve(
+      { httpFilters: [httpFilter("envoy.filters.http.ext_authz", ExtAuthzSchema, { services, ...more } as Config)] },
+      [{ match: prefix("/"), action: toCluster("a") }],
+      { clusters: [cluster("authz", [`127.0.0.1:${await port}`])] },
+    );
+  };
+
+  test("the service learns who asks for what, and its answer changes the request or refuses it", async () => {
+    await serveGrpc();
+    answer = {
+      status: { code: 0 },
+      httpResponse: {
+        case: "okResponse",
+        value: {
+          headers: [option("x-user", "jane"), option("x-note", "b", true), option("x-bad", "a\r\nx: y")],
+          headersToRemove: ["x-gone"],
+          responseHeadersToAdd: [option("x-told", "t")],
+        },
+      },
+    };
+    const headers = { "x-user": "forged", "x-note": "a", "x-gone": "1", host: "shop.test" };
+    const response = await fixture.fetch("/buy?item=1", { method: "POST", headers, body: "b" });
+    const seen = ((await response.json()) as { headers: Record<string, string> }).headers;
+    expect(seen).toMatchObject({ "x-user": "jane", "x-note": "a,b" });
+    expect([seen["x-gone"], seen["x-bad"], response.headers.get("x-told")]).toEqual([undefined, undefined, "t"]);
+    expect(asked!.attributes!.request!.http).toMatchObject({ method: "POST", path: "/buy?item=1", host: "shop.test" });
+    expect(asked!.attributes!.request!.http!.headers).toMatchObject({ "x-user": "forged", ":path": "/buy?item=1" });
+    answer = {
+      status: { code: 7 },
+      httpResponse: {
+        case: "deniedResponse",
+        value: { status: { code: 402 }, headers: [option("x-why", "1")], body: "pay" },
+      },
+    };
+    const denied = await fixture.fetch("/");
+    expect([denied.status, denied.headers.get("x-why"), await denied.text()]).toEqual([402, "1", "pay"]);
+    answer = { status: { code: 16 } };
+    expect((await fixture.fetch("/")).status).toBe(403);
+  });
+  test("an error of the service is none of the client's making", async () => {
+    await serveGrpc({ statusOnError: { code: 503 } });
+    answer = undefined;
+    expect((await fixture.fetch("/")).status).toBe(503);
+    await serveGrpc({ failureModeAllow: true });
+    expect((await fixture.fetch("/")).status).toBe(200);
+  });
 });
 
 test("checks share connections; one that was closed meanwhile costs nothing but another", async () => {

@@ -9,7 +9,7 @@ import {
 import { MeshbedError, messageOf } from "../../kernel/errors.ts";
 import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
 import { compileMetadata } from "../routing/match.ts";
-import { compileHttpCheck } from "./ext_authz_http.ts";
+import { compileHttpCheck, listTest } from "./ext_authz_http.ts";
 
 /** What the service says. Names in lower case. */
 export type Decision =
@@ -88,9 +88,15 @@ function compileCheck(
   { services, allowedHeaders, disallowedHeaders }: ExtAuthz,
   deps: FilterDeps,
 ): Check {
-  if (services.case === "httpService")
-    return compileHttpCheck(name, services.value, { allowed: allowedHeaders, disallowed: disallowedHeaders }, deps);
-  throw new MeshbedError("EXT_AUTHZ_UNSUPPORTED", `${name}: only http_service is supported`);
+  const lists = { allowed: allowedHeaders, disallowed: disallowedHeaders };
+  if (services.case === "httpService") return compileHttpCheck(name, services.value, lists, deps);
+  if (services.case !== "grpcService")
+    throw new MeshbedError("EXT_AUTHZ_INVALID", `${name}: neither http_service nor grpc_service`);
+  const { compileGrpcCheck } = require("./ext_authz_grpc.ts") as typeof import("./ext_authz_grpc.ts");
+  const disallowed = listTest(disallowedHeaders);
+  // Without a list a service asked by gRPC is shown everything.
+  const allowed = allowedHeaders ? listTest(allowedHeaders) : () => true;
+  return compileGrpcCheck(name, services.value, (field) => allowed(field) && !disallowed(field), deps);
 }
 
 const linesOf = (fields: readonly Field[]): string => fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");

@@ -106,7 +106,7 @@ export function compileHttpCheck(
 }
 
 /** Nothing without a list. */
-function listTest(list: ListStringMatcher | undefined): (field: string) => boolean {
+export function listTest(list: ListStringMatcher | undefined): (field: string) => boolean {
   const tests = (list?.patterns ?? []).map(compileString);
   return (field) => tests.some((test) => test(field));
 }

@@ -17,10 +17,10 @@ import type { Percent } from "#gen/xds/envoy/type/v3/percent_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
 import type { ChainOwner, Runtime } from "../chain.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
+import { GrpcClient } from "../clusters/grpc_client.ts";
 import { requestCluster } from "../clusters/request.ts";
 import { durationMs, unpack } from "../compile/any.ts";
 import { fieldAfter, type StreamInfo } from "../log/stream_info.ts";
-import { GrpcCollector } from "./collector_grpc.ts";
 import { encodeTraces } from "./otlp.ts";
 import { type SendSpans, SpanExporter, type SpanExporters } from "./span_exporter.ts";
 import type { CustomTag, Tracing } from "./tracing.ts";
@@ -156,8 +156,10 @@ function grpcExporter(
   const metadata = Object.fromEntries(service.initialMetadata.map(({ key, value }) => [key.toLowerCase(), value]));
   const timeoutMs = durationMs(service.timeout, collectorTimeoutMs) || collectorTimeoutMs;
   const method = { slot, authority: authority || clusterName, path: exportPath, metadata, timeoutMs };
-  const collector = new GrpcCollector(method, () => owner.identity, runtime);
-  const send: SendSpans = (spans) => collector.call(encodeTraces(spans, resource()));
+  const collector = new GrpcClient(method, () => owner.identity, runtime);
+  const send: SendSpans = async (spans) => {
+    await collector.call(encodeTraces(spans, resource()));
+  };
   return new SpanExporter(send, slot.name, runtime, () => collector.close());
 }
 

@@ -1,4 +1,4 @@
-// One gRPC method of a collector, over a kept HTTP/2 connection to an endpoint of a cluster. node:http2 is loaded by the first call.
+// One gRPC method of a service (a collector, an authorizer), over a kept HTTP/2 connection to an endpoint of a cluster. node:http2 is loaded by the first call.
 
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
 import { Duplex } from "node:stream";
@@ -6,9 +6,9 @@ import { MeshbedError } from "../../kernel/errors.ts";
 import { type OwnedSocket, type SocketOwner, SocketWriter } from "../../wire/socket.ts";
 import { pick } from "../balancing/balance.ts";
 import type { Runtime } from "../chain.ts";
-import type { ClusterSlot, WorkloadIdentity } from "../clusters/cluster.ts";
 import { Dial } from "../dial.ts";
 import { callerFields } from "../telemetry/edges.ts";
+import type { ClusterSlot, WorkloadIdentity } from "./cluster.ts";
 
 export interface GrpcMethod {
   slot: ClusterSlot;
@@ -19,7 +19,14 @@ export interface GrpcMethod {
   timeoutMs: number;
 }
 
-export class GrpcCollector {
+interface Reply {
+  status: string;
+  reply: Buffer;
+}
+
+const replyBytesMax = 1024 * 1024;
+
+export class GrpcClient {
   readonly #method: GrpcMethod;
   readonly #caller: () => WorkloadIdentity;
   readonly #runtime: Runtime;
@@ -31,8 +38,8 @@ export class GrpcCollector {
     this.#runtime = runtime;
   }
 
-  /** Rejects unless the collector answers OK. */
-  async call(message: Uint8Array): Promise<void> {
+  /** The answer's message; empty without one. Rejects unless the service answers OK. */
+  async call(message: Uint8Array): Promise<Buffer> {
     const { path, metadata, authority, timeoutMs } = this.#method;
     this.#session ??= this.#connect();
     try {
@@ -45,25 +52,34 @@ export class GrpcCollector {
         te: "trailers",
         ...metadata,
       });
-      const status = await this.#exchange(stream, message, timeoutMs);
+      const { status, reply } = await this.#exchange(stream, message, timeoutMs);
       if (status !== "0") throw this.#failure(`it answered with gRPC status ${status}`);
+      return reply;
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  #exchange(stream: ClientHttp2Stream, message: Uint8Array, timeoutMs: number): Promise<string> {
+  #exchange(stream: ClientHttp2Stream, message: Uint8Array, timeoutMs: number): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const cancel = this.#runtime.clock.after(timeoutMs, () => reject(this.#failure(`no answer in ${timeoutMs} ms`)));
       let status = "none";
+      const chunks: Buffer[] = [];
+      let bytes = 0;
       const see = (headers: IncomingHttpHeaders): void => {
         status = String(headers["grpc-status"] ?? status);
       };
-      stream.on("response", see).on("trailers", see).on("error", reject).resume();
+      stream.on("response", see).on("trailers", see).on("error", reject);
+      stream.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > replyBytesMax) reject(this.#failure(`its answer is above ${replyBytesMax} bytes`));
+        else chunks.push(chunk);
+      });
       stream.on("close", () => {
         cancel();
-        resolve(status);
+        // A prefix of five bytes, then the message.
+        resolve({ status, reply: Buffer.concat(chunks).subarray(5) });
       });
       // Length-prefixed message: not compressed, four bytes of length.
       const prefix = Buffer.alloc(5);
