@@ -61,6 +61,7 @@ const roots = [
   "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
   "meshbed/workload/v1/workload.proto",
   "istio/networking/nds/v1/nds.proto",
+  "meshbed/route/v1/route_patch.proto",
 ];
 
 /** Written here, as no package ships them: source → place among the others. */
@@ -68,6 +69,7 @@ const own: Readonly<Record<string, string>> = {
   "src/xds/ext_authz.proto": "meshbed/authz/v1/ext_authz.proto",
   "src/xds/workload.proto": "meshbed/workload/v1/workload.proto",
   "src/xds/nds.proto": "istio/networking/nds/v1/nds.proto",
+  "src/xds/route_patch.proto": "meshbed/route/v1/route_patch.proto",
 };
 
 const key = JSON.stringify([

@@ -18,7 +18,7 @@ import {
   type XdsSource,
 } from "../xds/types.ts";
 import { AcceptedResources } from "./accepted.ts";
-import type { Chain, ChainOwner, ChainSlot, InboundStats, InboundTarget, RouteSlot, Runtime } from "./chain.ts";
+import type { Chain, ChainOwner, ChainSlot, InboundStats, RouteSlot, Runtime } from "./chain.ts";
 import {
   ClusterSlot,
   type Endpoint,
@@ -37,8 +37,9 @@ import {
   tunnelSecrets,
 } from "./compile/cluster.ts";
 import { type CompiledListener, compileListener, type ListenerContext } from "./compile/listener.ts";
-import { compileRoutes } from "./compile/route.ts";
+import { compileRoutes, type RouteContext } from "./compile/route.ts";
 import type { LogSinks } from "./log/sinks.ts";
+import { Registrations } from "./registrations.ts";
 import type { RouteTable } from "./routing/route.ts";
 import { type DownstreamCounts, newDownstreamCounts } from "./telemetry/counts.ts";
 import { takeFiles } from "./tls/file_secrets.ts";
@@ -84,6 +85,8 @@ export class XdsNode {
   readonly #source: XdsSource;
   readonly #subscriptions: { route: Subscription; endpoint: Subscription; secret: Subscription };
   readonly #tunnelContext: () => object | undefined;
+  readonly #hosts: RouteContext["hosts"] = new WeakMap();
+  readonly #slots: RouteContext["slots"] = new WeakMap();
   readonly #chains = new Map<string, ChainSlot>();
   readonly #exporters = new SpanExporters();
   readonly #stats = new Map<string, InboundStats>();
@@ -98,7 +101,7 @@ export class XdsNode {
   readonly #waitingListeners = new Map<string, CompiledListener>();
   /** No longer told of; they go when nothing waits, as until then what serves may refer to them. */
   readonly #removedClusters = new Set<string>();
-  readonly #registered = new Map<string, InboundTarget>();
+  readonly #registrations: Registrations;
   #byAddress = new Map<string, CompiledListener>();
   #rest: CompiledListener | undefined;
   #workload: string | undefined;
@@ -113,6 +116,7 @@ export class XdsNode {
     this.#source = source;
     this.#deps = deps;
     this.owner = { nodeId, identity: unknownWorkload, stats: undefined };
+    this.#registrations = new Registrations(deps.runtime.inbound, this.owner);
     const roots = { secret: tunnelSecrets.roots, inline: undefined };
     this.#tunnelContext = this.secrets.clientContext(tunnelSecrets.certificate, roots, defaultTlsParams);
     this.#certified = certified;
@@ -164,8 +168,8 @@ export class XdsNode {
 
   /** The chain behind a CONNECT target: by the endpoint's own address, else by container port. */
   tunnelChain(host: string, port: number): ChainSlot | undefined {
-    const target = this.#registered.get(`${host}:${port}`);
-    if (target) return target.slot;
+    const slot = this.#registrations.slot(`${host}:${port}`);
+    if (slot) return slot;
     const inbound = this.listeners.get("virtualInbound");
     if (inbound?.host !== host) return undefined;
     return inbound.chains.find(({ destinationPort }) => destinationPort === port)?.slot;
@@ -193,7 +197,7 @@ export class XdsNode {
     this.#cancelWarming?.();
     this.#exporters.close();
     this.#source.close();
-    for (const [address, target] of this.#registered) this.#deps.runtime.inbound.delete(address, target);
+    this.#registrations.follow(undefined);
     for (const slot of this.#chains.values()) slot.current = undefined;
     for (const slot of this.clusters.values()) {
       slot.stopMonitors?.();
@@ -344,6 +348,8 @@ export class XdsNode {
       slot: (name) => this.#cluster(name),
       known: (name) => this.clusters.get(name),
       random: this.#deps.runtime.random,
+      hosts: this.#hosts,
+      slots: this.#slots,
     });
   }
 
@@ -418,7 +424,7 @@ export class XdsNode {
       this.#warmed = true;
       served = true;
     }
-    this.#register();
+    this.#registrations.follow(this.listeners.get("virtualInbound"));
     if (served) this.#publish();
   }
 
@@ -437,7 +443,7 @@ export class XdsNode {
     for (const [name, listener] of this.#waitingListeners) this.#serveListener(name, listener);
     this.#dropClusters();
     this.#warmed = true;
-    this.#register();
+    this.#registrations.follow(this.listeners.get("virtualInbound"));
     this.#publish();
   }
 
@@ -463,25 +469,6 @@ export class XdsNode {
       else if (listener.direction === "outbound") this.#byAddress.set(`${listener.host}:${listener.port}`, listener);
     this.#deps.onListeners();
   }
-
-  /** Tells neighbours in this process which chain answers at which endpoint address. */
-  #register(): void {
-    const { inbound } = this.#deps.runtime;
-    const next = new Map<string, ChainSlot>();
-    for (const { slot } of this.listeners.get("virtualInbound")?.chains ?? [])
-      for (const { address } of inboundSlot(slot.current)?.all ?? []) next.set(address, slot);
-    for (const [address, target] of this.#registered)
-      if (next.get(address) !== target.slot) {
-        inbound.delete(address, target);
-        this.#registered.delete(address);
-      }
-    for (const [address, slot] of next)
-      if (!this.#registered.has(address)) {
-        const target = { slot, owner: this.owner };
-        this.#registered.set(address, target);
-        inbound.set(address, target);
-      }
-  }
 }
 
 const chainsOf = ({ chains, fallback }: CompiledListener) => (fallback ? [...chains, fallback] : chains);
@@ -491,10 +478,6 @@ const isWarm = (slot: ClusterSlot): boolean => slot.current === undefined || slo
 /** What a chain refers to is there: its route table, which waits for its own clusters, or its clusters. */
 const isComplete = (chain: Chain | undefined): boolean =>
   chain?.kind === "http" ? chain.routes.current !== undefined : (chain?.targets ?? []).every(isWarm);
-
-/** The cluster behind an inbound chain: the workload's own port. */
-const inboundSlot = (chain: Chain | undefined): ClusterSlot | undefined =>
-  chain?.kind === "http" ? chain.routes.current?.clusters[0] : chain?.targets[0];
 
 /** Series are looked up again with the new labels. */
 function forgetStats(slot: ClusterSlot): void {

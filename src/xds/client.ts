@@ -1,16 +1,15 @@
 // The ADS client (delta): one HTTP/2 connection, one stream per node id. Speaks gRPC itself: the library costs 40 ms at every start.
 
 import http2 from "node:http2";
-import type { Message } from "@bufbuild/protobuf";
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Random } from "../kernel/random.ts";
 import { decodeDeltaResponse, deltaPath, encodeDeltaRequest } from "./codec.ts";
 import { createDeframer, frame } from "./frames.ts";
-import { decodeMessage } from "./protocol.ts";
+import { createSharedDecoder, type Decoder } from "./shared_decoder.ts";
 import { createSubscriber, type Subscriber } from "./subscribe.ts";
-import type { TypeUrl, XdsConnection } from "./types.ts";
+import type { XdsConnection } from "./types.ts";
 
 /** PEM strings. */
 export interface AdsTls {
@@ -43,7 +42,7 @@ export function connectAds(options: {
   random: Random;
 }): XdsConnection {
   const { address, log, clock, random } = options;
-  const decode = createSharedDecoder();
+  const decoder = createSharedDecoder();
   const streams = new Set<AdsStream>();
   let session: http2.ClientHttp2Session | undefined;
   let cancelPing: Cancel | undefined;
@@ -89,7 +88,7 @@ export function connectAds(options: {
           stream.close();
         },
       });
-      const stream = createAdsStream({ subscriber, connect, decode, log: log.with({ node: nodeId }), clock, random });
+      const stream = createAdsStream({ subscriber, connect, decoder, log: log.with({ node: nodeId }), clock, random });
       streams.add(stream);
       stream.start();
       return subscriber;
@@ -130,7 +129,7 @@ interface AdsStream {
 function createAdsStream(options: {
   subscriber: Subscriber;
   connect: () => http2.ClientHttp2Session;
-  decode: (typeUrl: TypeUrl, value: Uint8Array) => Message;
+  decoder: Decoder;
   log: Log;
   clock: Clock;
   random: Random;
@@ -163,7 +162,7 @@ function createAdsStream(options: {
     };
     const deframe = createDeframer((message) => {
       attempt = 0;
-      subscriber.receive(decodeDeltaResponse(message, options.decode));
+      subscriber.receive(decodeDeltaResponse(message, options.decoder, subscriber.held));
     });
     fresh.on("data", (chunk: Buffer) => {
       if (stream !== fresh) return;
@@ -210,20 +209,3 @@ function createAdsStream(options: {
 
 const grpcReason = (headers: http2.IncomingHttpHeaders): string =>
   `grpc-status ${headers["grpc-status"] ?? "?"} ${headers["grpc-message"] ?? ""}`.trim();
-
-/** Past this many the cache starts anew; only sharing is lost. */
-const decodedMax = 50_000;
-
-/** Equal bytes give the same message object, over all streams: memory is shared and a compiled form can be kept by it. */
-function createSharedDecoder(): (typeUrl: TypeUrl, value: Uint8Array) => Message {
-  const decoded = new Map<string, WeakRef<Message>>();
-  return (typeUrl, value) => {
-    const key = `${typeUrl} ${value.length} ${Bun.hash(value)}`;
-    const known = decoded.get(key)?.deref();
-    if (known !== undefined) return known;
-    const message = decodeMessage(typeUrl, value);
-    if (decoded.size >= decodedMax) decoded.clear();
-    decoded.set(key, new WeakRef(message));
-    return message;
-  };
-}

@@ -1,8 +1,9 @@
 // The messages of both ADS variants as bytes: state of the world for foreign clients, delta for those and our own.
 
-import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import type { Node } from "#gen/xds/envoy/config/core/v3/base_pb.js";
+import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import {
   DeltaDiscoveryRequestSchema,
   DeltaDiscoveryResponseSchema,
@@ -11,6 +12,7 @@ import {
 } from "#gen/xds/envoy/service/discovery/v3/discovery_pb.js";
 import { MeshbedError, messageOf } from "../kernel/errors.ts";
 import {
+  type AdsNode,
   type AdsRequest,
   type AdsResponse,
   contentVersion,
@@ -18,7 +20,9 @@ import {
   isTypeUrl,
   resourceName,
 } from "./protocol.ts";
-import type { NamedResource, Refusals, TypeUrl } from "./types.ts";
+import { encodePatch, patchFeature, patchTypeUrl } from "./route_patch.ts";
+import type { Decoder, Held } from "./shared_decoder.ts";
+import { type NamedResource, type Refusals, type TypeUrl, typeUrls } from "./types.ts";
 
 export const sotwPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 export const deltaPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -26,11 +30,11 @@ export const deltaPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService
 /** google.rpc.Code.INVALID_ARGUMENT, which Envoy sends with a NACK. */
 const invalidArgument = 3;
 
-function nodeOf(node: Node | undefined): AdsRequest["node"] {
+function nodeOf(node: Node | undefined): AdsNode | undefined {
   if (node === undefined || node.id === "") return undefined;
   const metadata: Record<string, string> = {};
   for (const [key, value] of Object.entries(node.metadata ?? {})) if (typeof value === "string") metadata[key] = value;
-  return { id: node.id, metadata };
+  return { id: node.id, metadata, takesPatches: node.clientFeatures.includes(patchFeature) };
 }
 
 const none: ReadonlyMap<string, string> = new Map();
@@ -70,7 +74,14 @@ export function encodeDeltaRequest({ typeUrl, node, nonce, names, unsubscribed, 
       resourceNamesSubscribe: [...names],
       resourceNamesUnsubscribe: [...unsubscribed],
       initialResourceVersions: Object.fromEntries(held),
-      ...(node && { node: { id: node.id, userAgentName: "meshbed", metadata: { ...node.metadata } } }),
+      ...(node && {
+        node: {
+          id: node.id,
+          userAgentName: "meshbed",
+          metadata: { ...node.metadata },
+          clientFeatures: node.takesPatches ? [patchFeature] : [],
+        },
+      }),
       ...(error !== undefined && { errorDetail: { code: invalidArgument, message: error } }),
     }),
   );
@@ -88,10 +99,14 @@ export function encodeSotwResponse({ typeUrl, version, nonce, resources }: AdsRe
 export function encodeDeltaResponse({ typeUrl, version, nonce, resources, removed }: AdsResponse): Uint8Array {
   const writer = new BinaryWriter();
   writer.tag(1, WireType.LengthDelimited).string(version);
-  for (const { name, message } of resources) {
+  for (const { name, message, base } of resources) {
+    const patch =
+      typeUrl === typeUrls.route && base
+        ? encodePatch(base as RouteConfiguration, message as RouteConfiguration)
+        : undefined;
     writer.tag(2, WireType.LengthDelimited).fork();
     writer.tag(1, WireType.LengthDelimited).string(contentVersion(typeUrl, message));
-    writer.tag(2, WireType.LengthDelimited).bytes(encodeResource(typeUrl, message));
+    writer.tag(2, WireType.LengthDelimited).bytes(patch ?? encodeResource(typeUrl, message));
     writer.tag(3, WireType.LengthDelimited).string(name).join();
   }
   writer.tag(4, WireType.LengthDelimited).string(typeUrl);
@@ -115,10 +130,11 @@ export interface DeltaResponse {
   broken: Refusals;
 }
 
-/** `decode` turns the bytes of one resource into its message; it may share messages between calls. */
+/** `held`: what the client has of a resource, to which a patch is applied. */
 export function decodeDeltaResponse(
   bytes: Uint8Array,
-  decode: (typeUrl: TypeUrl, value: Uint8Array) => Message,
+  decoder: Decoder,
+  held: (typeUrl: TypeUrl, name: string) => Held | undefined,
 ): DeltaResponse {
   const raw = fromBinary(DeltaDiscoveryResponseSchema, bytes);
   const { typeUrl, nonce } = raw;
@@ -127,9 +143,11 @@ export function decodeDeltaResponse(
   const decoded = (resource: Resource): VersionedResource[] => {
     const { name, version, resource: any } = resource;
     try {
+      if (any?.typeUrl === patchTypeUrl && typeUrl === typeUrls.route)
+        return [{ name, version, message: decoder.patch(any.value, held(typeUrl, name)) }];
       if (any?.typeUrl !== typeUrl)
         throw new MeshbedError("XDS_TYPE_MIXED", `a resource of type ${any?.typeUrl} among those of ${typeUrl}`);
-      const message = decode(typeUrl, any.value);
+      const message = decoder.decode(typeUrl, any.value);
       return [{ name: name || resourceName(typeUrl, message), version, message }];
     } catch (error) {
       broken.set(name, messageOf(error));

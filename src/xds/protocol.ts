@@ -14,11 +14,19 @@ import { WorkloadSchema } from "#gen/xds/meshbed/workload/v1/workload_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
 import { type NamedResource, type TypeUrl, typeUrls } from "./types.ts";
 
+/** Who asks. */
+export interface AdsNode {
+  id: string;
+  metadata: Readonly<Record<string, string>>;
+  /** Takes route configurations as changes to what it has (route_patch.ts). */
+  takesPatches: boolean;
+}
+
 /** DiscoveryRequest or DeltaDiscoveryRequest, reduced to what is used. */
 export interface AdsRequest {
   typeUrl: string;
   /** Only in the first request of a stream. */
-  node: { id: string; metadata: Readonly<Record<string, string>> } | undefined;
+  node: AdsNode | undefined;
   /** Of the response this answers, "" for none. */
   nonce: string;
   /** State of the world: all names, none meaning everything. Delta: names subscribed to from now on. */
@@ -31,12 +39,17 @@ export interface AdsRequest {
   error: string | undefined;
 }
 
+/** A resource on its way, with what the client has in its place where that is known. */
+export interface SentResource extends NamedResource {
+  base?: Message | undefined;
+}
+
 /** DiscoveryResponse or DeltaDiscoveryResponse. */
 export interface AdsResponse {
   typeUrl: TypeUrl;
   version: string;
   nonce: string;
-  resources: readonly NamedResource[];
+  resources: readonly SentResource[];
   /** Delta only. */
   removed: readonly string[];
 }
@@ -102,7 +115,7 @@ export function encodeResource(typeUrl: TypeUrl, message: Message): Uint8Array {
 const encodedHosts = new WeakMap<VirtualHost, Uint8Array>();
 
 /** A route configuration may hold a thousand virtual hosts of which one changed: each is encoded once. */
-function encodeRoutes(routes: RouteConfiguration): Uint8Array {
+export function encodeRoutes(routes: RouteConfiguration): Uint8Array {
   const writer = new BinaryWriter();
   writer.raw(toBinary(RouteConfigurationSchema, { ...routes, virtualHosts: [] }));
   for (const host of routes.virtualHosts) {

@@ -2,7 +2,15 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import type { Clock } from "../kernel/clock.ts";
-import { type AdsRequest, type AdsResponse, contentVersion, isTypeUrl, isWholeSet } from "./protocol.ts";
+import {
+  type AdsNode,
+  type AdsRequest,
+  type AdsResponse,
+  contentVersion,
+  isTypeUrl,
+  isWholeSet,
+  type SentResource,
+} from "./protocol.ts";
 import { type Told, toldByChanges, toldBySets } from "./told.ts";
 import { type ResourceSet, type Snapshot, type TypeUrl, typeUrls } from "./types.ts";
 
@@ -94,7 +102,7 @@ export interface PushOptions {
 export function createPushStream(options: PushOptions): PushStream {
   const { source, clock, send, fail, versionOf = contentVersion } = options;
   const types = new Map<TypeUrl, TypeState>();
-  let node: { id: string; metadata: NodeMetadata } | undefined;
+  let node: AdsNode | undefined;
   let unwatch: (() => void) | undefined;
   let nonceCount = 0;
   let closed = false;
@@ -121,7 +129,11 @@ export function createPushStream(options: PushOptions): PushStream {
       state.sent = [...resources.map(({ name }) => name), ...removed];
       const accepted = acceptedVersion(state.push);
       state.push = { kind: "sent", version, nonce, sentAtMs: clock.now(), accepted };
-      send({ typeUrl, version, nonce, resources, removed });
+      // What the client has is known only where it has refused nothing.
+      const { takesPatches } = node;
+      const isKnown = ({ name, base }: SentResource) => base !== undefined && takesPatches && !state.refused.has(name);
+      const sent = resources.map((resource) => (isKnown(resource) ? resource : { ...resource, base: undefined }));
+      send({ typeUrl, version, nonce, resources: sent, removed });
     }
   }
 

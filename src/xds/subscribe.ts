@@ -1,11 +1,20 @@
 // The subscribing half of one delta ADS stream: names, accepted versions, ACK and NACK. Survives its stream; knows no transport.
 
+import type { Message } from "@bufbuild/protobuf";
 import { assert } from "../kernel/assert.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import type { DeltaResponse, VersionedResource } from "./codec.ts";
 import { type AdsRequest, shortType } from "./protocol.ts";
-import type { Refusals, ResourceHandler, Subscription, TypeUrl, XdsSource } from "./types.ts";
+import type { Held } from "./shared_decoder.ts";
+import {
+  type Refusals,
+  type ResourceHandler,
+  type Subscription,
+  type TypeUrl,
+  typeUrls,
+  type XdsSource,
+} from "./types.ts";
 
 export interface Subscriber extends XdsSource {
   /** A new stream is there: asks for everything again, naming what is held. */
@@ -13,6 +22,8 @@ export interface Subscriber extends XdsSource {
   /** The stream is gone; the last good state stays. */
   lost(): void;
   receive(response: DeltaResponse): void;
+  /** What was accepted of a resource; only route configurations are kept. */
+  held(typeUrl: TypeUrl, name: string): Held | undefined;
 }
 
 interface TypeSubscription {
@@ -21,6 +32,8 @@ interface TypeSubscription {
   handler: ResourceHandler;
   /** Versions of what the handler accepted, by name. */
   held: Map<string, string>;
+  /** The route configurations among them. */
+  messages: Map<string, Message>;
   /** False until the handler was called once. */
   delivered: boolean;
 }
@@ -43,7 +56,7 @@ export function createSubscriber(options: {
 
   function request(typeUrl: TypeUrl, parts: Partial<AdsRequest>): void {
     if (send === undefined) return;
-    const node = introduced ? undefined : { id: options.nodeId, metadata: options.metadata };
+    const node = introduced ? undefined : { id: options.nodeId, metadata: options.metadata, takesPatches: true };
     introduced = true;
     send({ typeUrl, node, nonce: "", names: [], unsubscribed: [], held: nothing, error: undefined, ...parts });
   }
@@ -73,7 +86,7 @@ export function createSubscriber(options: {
     subscribe(typeUrl, names, handler): Subscription {
       assert(!types.has(typeUrl), `${typeUrl} is subscribed to already on this source`);
       const wanted = names === "*" ? undefined : new Set(names);
-      const type: TypeSubscription = { wanted, handler, held: new Map(), delivered: false };
+      const type: TypeSubscription = { wanted, handler, held: new Map(), messages: new Map(), delivered: false };
       types.set(typeUrl, type);
       ask(typeUrl, type);
       return {
@@ -84,7 +97,7 @@ export function createSubscriber(options: {
           if (added.length === 0 && next.length === before.size) return;
           type.wanted = new Set(next);
           const unsubscribed = [...before].filter((name) => !type.wanted?.has(name));
-          for (const name of unsubscribed) type.held.delete(name);
+          for (const name of unsubscribed) forget(type, name);
           request(typeUrl, { names: added, unsubscribed });
         },
         close() {
@@ -103,6 +116,12 @@ export function createSubscriber(options: {
       send = undefined;
     },
     receive,
+    held(typeUrl, name) {
+      const type = types.get(typeUrl);
+      const version = type?.held.get(name);
+      const message = type?.messages.get(name);
+      return version === undefined || message === undefined ? undefined : { version, message };
+    },
     close() {
       types.clear();
       options.onClose();
@@ -120,9 +139,18 @@ function deliver(type: TypeSubscription, response: DeltaResponse): Refusals {
   const refused = type.handler({ changed, removed, version: response.version }) ?? nothing;
   type.delivered = true;
   // The handler may have changed the names it wants.
-  for (const { name, version } of changed) if (!refused.has(name) && isWanted(name)) type.held.set(name, version);
-  for (const name of removed) type.held.delete(name);
+  for (const { name, version, message } of changed) {
+    if (refused.has(name) || !isWanted(name)) continue;
+    type.held.set(name, version);
+    if (response.typeUrl === typeUrls.route) type.messages.set(name, message);
+  }
+  for (const name of removed) forget(type, name);
   return response.broken.size === 0 ? refused : new Map([...response.broken, ...refused]);
+}
+
+function forget(type: TypeSubscription, name: string): void {
+  type.held.delete(name);
+  type.messages.delete(name);
 }
 
 function reasonsOf(refused: Refusals): string {

@@ -2,12 +2,12 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import { difference, resourceByName } from "./difference.ts";
-import type { AdsRequest } from "./protocol.ts";
+import type { AdsRequest, SentResource } from "./protocol.ts";
 import type { NamedResource, ResourceSet, TypeUrl } from "./types.ts";
 
 export interface Telling {
   version: string;
-  resources: readonly NamedResource[];
+  resources: readonly SentResource[];
   removed: readonly string[];
 }
 
@@ -164,9 +164,13 @@ export function toldByChanges(
       const removed = keep ? absent : [...new Set([...absent, ...withheld])];
       if (!keep) withheld.clear();
       if (changed.size === 0 && removed.length === 0 && !isFirst) return undefined;
-      for (const [name, { message }] of changed) held.set(name, message);
+      const resources = [...changed.values()].map(({ name, message }): SentResource => {
+        const base = held.get(name);
+        held.set(name, message);
+        return typeof base === "object" ? { name, message, base } : { name, message };
+      });
       for (const name of removed) held.delete(name);
-      return { version: current.version, resources: [...changed.values()], removed };
+      return { version: current.version, resources, removed };
     },
     isCurrent: (current) => base?.version === current.version && withheld.size === 0,
     get names() {

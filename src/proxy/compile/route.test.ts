@@ -31,7 +31,13 @@ function tableOf(routes: RouteInit[], more: ConfigurationInit = {}): RouteTable 
     virtualHosts: [{ name: "all", domains: ["*"], routes }],
     ...more,
   } as MessageInitShape<typeof RouteConfigurationSchema>);
-  return compileRoutes(message, { slot, known: (name) => slots.get(name), random: seededRandom(7) });
+  return compileRoutes(message, {
+    slot,
+    known: (name) => slots.get(name),
+    random: seededRandom(7),
+    hosts: new WeakMap(),
+    slots: new WeakMap(),
+  });
 }
 
 const routeOf = (table: RouteTable, request: RequestView): Route | undefined =>
@@ -167,7 +173,7 @@ describe("a redirect", () => {
 
 describe("a rewrite", () => {
   const forward = (more: object, match: MatchInit = prefix) => {
-    const { action } = tableOf([{ match, action: to("a", more) }]).any!.routes[0]!;
+    const { action } = tableOf([{ match, action: to("a", more) }]).host(0).routes[0]!;
     if (action.kind !== "forward") throw new Error("not a forward action");
     return action;
   };
@@ -277,7 +283,7 @@ describe("header rules", () => {
       ...add("table"),
       mostSpecificHeaderMutationsWins,
       virtualHosts: [{ name: "h", domains: ["*"], routes: [route], ...add("host") }],
-    } as ConfigurationInit).any!.routes[0]!;
+    } as ConfigurationInit).host(0).routes[0]!;
     return action.kind === "forward"
       ? action.targets[0]!.requestHeaders.map(({ add: [one] }) => one!.value as string)
       : [];

@@ -7,9 +7,12 @@ import {
 } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
+import { getOrAdd } from "../../kernel/map.ts";
 import type { Random } from "../../kernel/random.ts";
+import { routeShell } from "../../xds/shared_decoder.ts";
 import type { ClusterSlot } from "../clusters/cluster.ts";
 import { compileCorsFields, compileFilterSettings } from "../filters/registry.ts";
+import { type DomainIndex, indexDomains } from "../routing/domains.ts";
 import { compileRateLimits } from "../routing/rate_limits.ts";
 import type { HeaderRules, Route, RouteTable, VirtualHost } from "../routing/route.ts";
 import { indexRoutes } from "../routing/route_index.ts";
@@ -20,43 +23,77 @@ import { compileMatch } from "./match.ts";
 /** What a table needs of its node. */
 export interface RouteContext extends ActionContext {
   random: Random;
+  /** The node's own virtual hosts that were compiled already, by message. */
+  hosts: WeakMap<VirtualHostMessage, { shell: object; host: VirtualHost }>;
+  /** The node's clusters by list of names. */
+  slots: WeakMap<readonly string[], readonly ClusterSlot[]>;
 }
 
+/** What holds for a message whichever node takes it: it compiles, and these are its domains and clusters. */
+interface Checked {
+  domains: DomainIndex;
+  clusterNames: readonly string[];
+}
+const checked = new WeakMap<RouteConfiguration, Checked>();
+/** Cluster names of virtual hosts that compile, by what is around them. */
+const checkedHosts = new WeakMap<object, WeakMap<VirtualHostMessage, readonly string[]>>();
+
+/** A node may be told of thousands of virtual hosts and use three: all are checked, once for all nodes, and compiled when they are used. */
 export function compileRoutes(message: RouteConfiguration, context: RouteContext): RouteTable {
-  const used = new Map<string, ClusterSlot>();
-  const tracking: RouteContext = {
-    ...context,
-    slot(name) {
-      const slot = context.slot(name);
-      used.set(name, slot);
-      return slot;
-    },
-  };
-  const rules = {
-    request: compileHeaderRules(message.requestHeadersToAdd, message.requestHeadersToRemove),
-    response: compileHeaderRules(message.responseHeadersToAdd, message.responseHeadersToRemove),
-  };
-  const exact = new Map<string, VirtualHost>();
-  const suffixes: { text: string; host: VirtualHost }[] = [];
-  const prefixes: { text: string; host: VirtualHost }[] = [];
-  let any: VirtualHost | undefined;
-  for (const entry of message.virtualHosts) {
-    const host = compileVirtualHost(entry, tracking, message, rules);
-    for (const domain of entry.domains.map((text) => text.toLowerCase())) {
-      if (domain === "*") any ??= host;
-      else if (domain.startsWith("*")) suffixes.push({ text: domain.slice(1), host });
-      else if (domain.endsWith("*")) prefixes.push({ text: domain.slice(0, -1), host });
-      // Ports do not take part: a host "a.b:8080" in a request is looked up as "a.b".
-      else {
-        const bare = domain.replace(/:\d+$/, "");
-        if (!exact.has(bare)) exact.set(bare, host);
-      }
-    }
+  let facts = checked.get(message);
+  if (facts === undefined) {
+    facts = check(message, context);
+    checked.set(message, facts);
   }
-  const longestFirst = (a: { text: string }, b: { text: string }): number => b.text.length - a.text.length;
-  suffixes.sort(longestFirst);
-  prefixes.sort(longestFirst);
-  return { name: message.name, exact, suffixes, prefixes, any, clusters: [...used.values()] };
+  const shell = routeShell(message);
+  const made: VirtualHost[] = new Array(message.virtualHosts.length);
+  const compile = (host: VirtualHostMessage): VirtualHost => {
+    const known = context.hosts.get(host);
+    if (known?.shell === shell) return known.host;
+    const fresh = compileVirtualHost(host, context, message);
+    context.hosts.set(host, { shell, host: fresh });
+    return fresh;
+  };
+  return {
+    name: message.name,
+    domains: facts.domains,
+    host(place) {
+      made[place] ??= compile(message.virtualHosts[place]!);
+      return made[place];
+    },
+    clusters: getOrAdd(context.slots, facts.clusterNames, () => facts.clusterNames.map(context.slot)),
+  };
+}
+
+/** Throws what compiling throws. */
+function check(message: RouteConfiguration, context: RouteContext): Checked {
+  const known = getOrAdd(checkedHosts, routeShell(message), () => new WeakMap());
+  const clusterNames = new Set<string>();
+  for (const host of message.virtualHosts) {
+    const names = getOrAdd(known, host, () => {
+      const used = new Set<string>();
+      const slot: RouteContext["slot"] = (name) => {
+        used.add(name);
+        return context.slot(name);
+      };
+      compileVirtualHost(host, { ...context, slot }, message);
+      return [...used];
+    });
+    for (const name of names) clusterNames.add(name);
+  }
+  return { domains: indexDomains(message.virtualHosts), clusterNames: sameNames(message.name, [...clusterNames]) };
+}
+
+/** Lists of cluster names by table, as they were last: most changes leave them as they are. */
+const lastNames = new Map<string, readonly string[]>();
+const lastNamesMax = 1_000;
+
+function sameNames(table: string, names: readonly string[]): readonly string[] {
+  const last = lastNames.get(table);
+  if (last?.length === names.length && names.every((name, index) => last[index] === name)) return last;
+  if (lastNames.size >= lastNamesMax) lastNames.clear();
+  lastNames.set(table, names);
+  return names;
 }
 
 interface Rules {
@@ -68,13 +105,18 @@ function compileVirtualHost(
   message: VirtualHostMessage,
   context: RouteContext,
   table: RouteConfiguration,
-  tableRules: Rules,
 ): VirtualHost {
   const own: Rules = {
     request: compileHeaderRules(message.requestHeadersToAdd, message.requestHeadersToRemove),
     response: compileHeaderRules(message.responseHeadersToAdd, message.responseHeadersToRemove),
   };
-  const outer = [own, tableRules];
+  const outer = [
+    own,
+    {
+      request: compileHeaderRules(table.requestHeadersToAdd, table.requestHeadersToRemove),
+      response: compileHeaderRules(table.responseHeadersToAdd, table.responseHeadersToRemove),
+    },
+  ];
   const routes = message.routes.map((route) => {
     try {
       return compileRoute(route, { host: message, table, rules: outer }, context);

@@ -1,6 +1,7 @@
 // The pure decisions of the data path as tables: endpoint, virtual host, retry.
 import { describe, expect, test } from "bun:test";
 import type { RequestView } from "../http/request.ts";
+import { indexDomains } from "./domains.ts";
 import {
   appliesTo,
   backoffMs,
@@ -15,20 +16,15 @@ import {
 import { findVirtualHost, type RouteTable, type VirtualHost } from "./route.ts";
 
 describe("findVirtualHost", () => {
-  const host = (name: string): VirtualHost => ({ name, requireTls: undefined, routes: [], index: undefined });
+  const hosts = ["a.test", "*.test", "*.deep.test", "www.*", "*", "a.TEST:80"];
   const table: RouteTable = {
     name: "t",
-    exact: new Map([["a.test", host("exact")]]),
-    suffixes: [
-      { text: ".deep.test", host: host("*.deep.test") },
-      { text: ".test", host: host("*.test") },
-    ],
-    prefixes: [{ text: "www.", host: host("www.*") }],
-    any: host("*"),
+    domains: indexDomains(hosts.map((domain) => ({ domains: [domain] }))),
+    host: (place): VirtualHost => ({ name: hosts[place]!, requireTls: undefined, routes: [], index: undefined }),
     clusters: [],
   };
   const cases: [string, string][] = [
-    ["a.test", "exact"],
+    ["a.test", "a.test"],
     ["b.test", "*.test"],
     ["x.deep.test", "*.deep.test"],
     [".test", "*"],

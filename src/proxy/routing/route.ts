@@ -8,6 +8,7 @@ import type { ClusterSlot } from "../clusters/cluster.ts";
 import type { MirrorPolicy } from "../http/mirror.ts";
 import type { RequestView } from "../http/request.ts";
 import type { TextFormat } from "../log/formatter.ts";
+import { type DomainIndex, findDomain } from "./domains.ts";
 import type { HashPolicy } from "./hash_policy.ts";
 import type { RequestTest, TextTest } from "./match.ts";
 import type { RateLimitRule } from "./rate_limits.ts";
@@ -133,25 +134,16 @@ export interface VirtualHost {
 
 export interface RouteTable {
   name: string;
-  exact: ReadonlyMap<string, VirtualHost>;
-  /** "*.example.com" without the star; longest first. */
-  suffixes: readonly { text: string; host: VirtualHost }[];
-  /** "www.*" without the star; longest first. */
-  prefixes: readonly { text: string; host: VirtualHost }[];
-  any: VirtualHost | undefined;
+  domains: DomainIndex;
+  /** By its place in the configuration; compiled when it is first asked for. */
+  host(place: number): VirtualHost;
   /** Every cluster a route may send to; the table goes live when they are warm. */
   clusters: readonly ClusterSlot[];
 }
 
-/** Envoy's order: exact, longest suffix, longest prefix, "*". The wildcard part is never empty. `host` is lower case without port. */
 export function findVirtualHost(table: RouteTable, host: string): VirtualHost | undefined {
-  const exact = table.exact.get(host);
-  if (exact !== undefined) return exact;
-  for (const { text, host: found } of table.suffixes)
-    if (host.length > text.length && host.endsWith(text)) return found;
-  for (const { text, host: found } of table.prefixes)
-    if (host.length > text.length && host.startsWith(text)) return found;
-  return table.any;
+  const place = findDomain(table.domains, host);
+  return place === undefined ? undefined : table.host(place);
 }
 
 /** The first route whose every condition holds. */

@@ -41,7 +41,13 @@ test("the index finds the route that trying them in order finds, over 300 seeded
     const message = create(RouteConfigurationSchema, {
       virtualHosts: [{ name: "all", domains: ["*"], routes }],
     } as MessageInitShape<typeof RouteConfigurationSchema>);
-    const host = compileRoutes(message, { slot: () => slot, known: () => slot, random }).any!;
+    const host = compileRoutes(message, {
+      slot: () => slot,
+      known: () => slot,
+      random,
+      hosts: new WeakMap(),
+      slots: new WeakMap(),
+    }).host(0);
     expect(host.index).toBeDefined();
     for (let i = 0; i < 30; i++) {
       const path = randomPath(random);
