@@ -133,7 +133,7 @@ function addIntegerFormats(modules: string, name: string, schema: Schema): void 
 
 /** Istio's doubles; every other number of the kinds served is an integer. */
 function isFractional(field: string, path: readonly string[]): boolean {
-  if (field === "value" || field === "aggression" || field === "minimumPercent") return true;
+  if (["value", "aggression", "minimumPercent", "randomSamplingPercentage"].includes(field)) return true;
   return field === "percent" && path.includes("retryBudget");
 }
 

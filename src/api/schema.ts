@@ -145,19 +145,12 @@ function scalarErrors(value: unknown, { type, format, enum: values }: Schema, pa
       if (typeof value !== "string") return [wrongType(path, value, "string")];
       if (format === "date-time" && Number.isNaN(Date.parse(value)))
         return [invalid(path, value, `${path} in body must be of type date-time: ${JSON.stringify(value)}`)];
-      if (values !== undefined && value !== "" && !values.includes(value))
-        return [
-          {
-            field: path,
-            reason: "FieldValueNotSupported",
-            message: `Unsupported value: ${JSON.stringify(value)}: supported values: ${values.map((each) => JSON.stringify(each)).join(", ")}`,
-          },
-        ];
-      return [];
+      return values !== undefined && value !== "" && !values.includes(value) ? [notAmong(path, value, values)] : [];
     case "integer":
       if (!Number.isInteger(value)) return [wrongType(path, value, "integer")];
       if (format === "int32" && Math.abs(value as number) > int32Max)
         return [invalid(path, value, `${path} in body must be a 32-bit integer`)];
+      if (values !== undefined && !values.includes(value as number)) return [notAmong(path, value, values)];
       return Number.isSafeInteger(value) ? [] : [invalid(path, value, `${path} in body is too large`)];
     case "number":
       return typeof value === "number" ? [] : [wrongType(path, value, "number")];
@@ -167,6 +160,13 @@ function scalarErrors(value: unknown, { type, format, enum: values }: Schema, pa
       return [];
   }
 }
+
+/** In the order of the schema, as Kubernetes lists them. */
+const notAmong = (field: string, value: unknown, values: readonly (string | number)[]): FieldError => ({
+  field,
+  reason: "FieldValueNotSupported",
+  message: `Unsupported value: ${JSON.stringify(value)}: supported values: ${values.map((each) => JSON.stringify(each)).join(", ")}`,
+});
 
 /** As Kubernetes words a type error in a validated schema. */
 function wrongType(path: string, value: unknown, expected: string): FieldError {

@@ -11,6 +11,18 @@ import type {
   TLSRoute,
 } from "../types.ts";
 import { ageColumn, column, define, nameColumn } from "./define.ts";
+import {
+  validateGrpcRoute,
+  validateHttpRoute,
+  validateTcpRoute,
+  validateTlsRoute,
+} from "./gateway-api-route-validation.ts";
+import {
+  validateBackendTlsPolicy,
+  validateGatewayClass,
+  validateKubernetesGateway,
+  validateReferenceGrant,
+} from "./gateway-api-validation.ts";
 
 const common = {
   group: "gateway.networking.k8s.io",
@@ -46,6 +58,7 @@ export const gatewayClassKind = define<GatewayClass>({
     ageColumn,
     column("Description", (o) => o.spec?.description ?? "", { priority: 1 }),
   ],
+  validate: validateGatewayClass,
 });
 
 export const kubernetesGatewayKind = define<KubernetesGateway>({
@@ -62,6 +75,7 @@ export const kubernetesGatewayKind = define<KubernetesGateway>({
     column("Programmed", (o) => conditionOf(o, "Programmed")),
     ageColumn,
   ],
+  validate: validateKubernetesGateway,
 });
 
 export const httpRouteKind = define<HTTPRoute>({
@@ -71,6 +85,7 @@ export const httpRouteKind = define<HTTPRoute>({
   plural: "httproutes",
   schemaName: schemaName("HTTPRoute"),
   columns: [nameColumn, column("Hostnames", (o) => listText(o.spec?.hostnames)), ageColumn],
+  validate: validateHttpRoute,
 });
 
 export const grpcRouteKind = define<GRPCRoute>({
@@ -80,6 +95,7 @@ export const grpcRouteKind = define<GRPCRoute>({
   plural: "grpcroutes",
   schemaName: schemaName("GRPCRoute"),
   columns: [nameColumn, column("Hostnames", (o) => listText(o.spec?.hostnames)), ageColumn],
+  validate: validateGrpcRoute,
 });
 
 export const tlsRouteKind = define<TLSRoute>({
@@ -89,6 +105,7 @@ export const tlsRouteKind = define<TLSRoute>({
   plural: "tlsroutes",
   schemaName: schemaName("TLSRoute"),
   columns: [nameColumn, ageColumn],
+  validate: validateTlsRoute,
 });
 
 export const tcpRouteKind = define<TCPRoute>({
@@ -98,6 +115,7 @@ export const tcpRouteKind = define<TCPRoute>({
   plural: "tcproutes",
   schemaName: schemaName("TCPRoute", "v1alpha2"),
   columns: [nameColumn, ageColumn],
+  validate: validateTcpRoute,
 });
 
 export const referenceGrantKind = define<ReferenceGrant>({
@@ -109,6 +127,7 @@ export const referenceGrantKind = define<ReferenceGrant>({
   shortNames: ["refgrant"],
   schemaName: schemaName("ReferenceGrant"),
   columns: [nameColumn, ageColumn],
+  validate: validateReferenceGrant,
 });
 
 export const backendTlsPolicyKind = define<BackendTLSPolicy>({
@@ -119,4 +138,5 @@ export const backendTlsPolicyKind = define<BackendTLSPolicy>({
   shortNames: ["btlspolicy"],
   schemaName: schemaName("BackendTLSPolicy"),
   columns: [nameColumn, ageColumn],
+  validate: validateBackendTlsPolicy,
 });

@@ -4,14 +4,16 @@ import type { KindDefinition } from "../kind.ts";
 import type { KubeObject } from "../object.ts";
 import { allKinds } from "./all.ts";
 
-export const kindOf = (name: string): KindDefinition => allKinds.find((kind) => kind.kind === name)!;
+/** "Service", or with the group where two have a kind of the name: "Gateway.gateway.networking.k8s.io". */
+export const kindOf = (name: string): KindDefinition =>
+  allKinds.find((kind) => kind.kind === name || `${kind.kind}.${kind.group}` === name)!;
 
 export function objectOf(name: string, body: object): KubeObject {
   const kind = kindOf(name);
   const { metadata, ...rest } = body as { metadata?: object };
   return {
     apiVersion: kind.group === "" ? kind.version : `${kind.group}/${kind.version}`,
-    kind: name,
+    kind: kind.kind,
     metadata: {
       name: "a",
       ...(kind.namespaced ? { namespace: "shop" } : {}),
