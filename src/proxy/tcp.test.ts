@@ -4,7 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket as BunSocket, TCPSocketListener } from "bun";
+import { RBAC_Action } from "#gen/xds/envoy/config/rbac/v3/rbac_pb.js";
 import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
+import { RBACSchema as NetworkRbacSchema } from "#gen/xds/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { realClock } from "../kernel/clock.ts";
 import { cluster, type FixtureProxy, freePort, listener, milliseconds, pack, startFixture, until } from "./fixture.ts";
@@ -79,6 +81,33 @@ async function serve(
   const filters = [{ name: "tcp", configType: { case: "typedConfig", value } as const }];
   await proxy.configure({ listeners: [listener("127.0.0.1", port, [{ filters }])], clusters });
 }
+
+test("what a new policy forbids ends, also on a connection that is open already", async () => {
+  const any = { case: "any", value: true } as const;
+  const everybody = { permissions: [{ rule: any }], principals: [{ identifier: any }] };
+  const chain = (deny: boolean) => {
+    const rules = { action: deny ? RBAC_Action.DENY : RBAC_Action.ALLOW, policies: { everybody } };
+    const rbac = {
+      name: "rbac",
+      configType: { case: "typedConfig", value: pack(NetworkRbacSchema, { rules }) } as const,
+    };
+    const value = pack(TcpProxySchema, { statPrefix: "tcp", clusterSpecifier: { case: "cluster", value: "a" } });
+    return { name: "same", filters: [rbac, { name: "tcp", configType: { case: "typedConfig", value } as const }] };
+  };
+  const configure = (deny: boolean) =>
+    proxy.configure({
+      listeners: [listener("127.0.0.1", port, [chain(deny)])],
+      clusters: [cluster("a", [a.address])],
+    });
+  await configure(false);
+  const client = await connect();
+  client.socket.write("hello");
+  await until("the connection works", () => client.text() !== "");
+  await configure(false);
+  expect(client.closed()).toBe(false);
+  await configure(true);
+  await until("the connection is closed", () => client.closed());
+});
 
 interface Client {
   socket: Socket;
