@@ -1,8 +1,10 @@
 // Keeps the statuses of Istio's objects true: looks some time after a change, a check at a time, and writes what is different.
 
+import { findCondition } from "../api/conditions.ts";
 import { kindOfObject } from "../api/kinds/find.ts";
 import { keyOf } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
+import type { EventRecorder } from "../client/event-recorder.ts";
 import type { Client } from "../client/types.ts";
 import { type Cancel, type Clock, timestamp } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
@@ -42,10 +44,10 @@ const ruleKinds = Object.entries(resources).flatMap(([key, resource]) =>
 );
 
 export function createRuleStatusWriter(
-  deps: { client: Client; clock: Clock; log: Log },
+  deps: { client: Client; clock: Clock; log: Log; events: EventRecorder },
   view: () => View,
 ): RuleStatusWriter {
-  const { client, clock, log } = deps;
+  const { client, clock, log, events } = deps;
   let state: "idle" | "settling" | "working" | "stopped" = "idle";
   let again = false;
   let cancel: Cancel | undefined;
@@ -110,6 +112,11 @@ export function createRuleStatusWriter(
     const { namespace, name } = object.metadata;
     try {
       await client.patch(resource, namespace, name, { status }, { type: "merge", subresource: "status" });
+      // What is not carried out has its own Events (report.ts), as soon as it is known.
+      const passed = findCondition(status.conditions, "PassedAnalysis");
+      const said = findCondition(object.status?.conditions, "PassedAnalysis");
+      if (passed?.status === "False" && passed.message !== said?.message)
+        events.record(object, "Warning", passed.reason ?? "PassedAnalysis", passed.message ?? "");
     } catch (error) {
       // Deleted or changed meanwhile: the next round sees.
       log.debug("status not written", { object: keyOf(object), kind: object.kind, error: messageOf(error) });
