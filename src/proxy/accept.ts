@@ -17,6 +17,7 @@ import type { Swept } from "./sweep.ts";
 import { callerAddress, workloadOfBaggage } from "./telemetry/edges.ts";
 import { holderNames, spiffeIdOf } from "./tls/alt_names.ts";
 import type { ServerTls } from "./tls/compile_server.ts";
+import { noteRefusal, type Refusal } from "./tls/refusals.ts";
 import { judge, type Validation } from "./tls/validation.ts";
 
 /** From accept to the chosen chain, handshake included. */
@@ -153,9 +154,9 @@ export class Acceptance implements SocketOwner, Swept {
     if (this.#state !== "securing") return;
     const tls = this.#chain!.tls!;
     const certificate = success && tls.requestCert ? this.#socket.getPeerX509Certificate() : undefined;
-    const refusal = success ? refusalOf(tls, certificate, error, this.#info) : (error?.message ?? "no TLS session");
+    const refusal = success ? refusalOf(tls, certificate, error, this.#info) : failureOf(error);
     if (refusal !== undefined) {
-      this.#runtime.log.debug("TLS handshake refused", { listener: this.#destination.listener.name, reason: refusal });
+      noteRefusal(this.#runtime, this.#destination.listener.name, this.#info.remoteAddress, refusal);
       this.#refuse();
       return;
     }
@@ -235,19 +236,28 @@ export class Acceptance implements SocketOwner, Swept {
 const needsGoodChain = (validation: Validation | undefined): boolean =>
   validation?.ca !== undefined && !validation.acceptsUntrusted;
 
+/** The library has ended it. */
+function failureOf(error: Error | null): Refusal {
+  const reason = error?.message ?? "no TLS session";
+  if (/did.not.return.a.certificate/i.test(reason)) return { kind: "fail_verify_no_cert", reason };
+  return { kind: /certificate/i.test(reason) ? "fail_verify_error" : "connection_error", reason };
+}
+
 /** Why the client may not come in; undefined when it may, with `info.peer` set to who it has proved to be. `error`: of its chain. */
 function refusalOf(
   tls: ServerTls,
   certificate: X509Certificate | undefined,
   error: Error | null,
   info: ConnectionInfo,
-): string | undefined {
+): Refusal | undefined {
   if (!tls.requestCert) return undefined;
-  if (certificate === undefined) return tls.requireCert ? "no client certificate" : undefined;
+  if (certificate === undefined)
+    return tls.requireCert ? { kind: "fail_verify_no_cert", reason: "no client certificate" } : undefined;
   const validation = tls.validation();
-  if (validation === undefined) return "nothing to verify the client certificate with";
+  if (validation === undefined)
+    return { kind: "fail_verify_error", reason: "nothing to verify the client certificate with" };
   const judgement = judge(validation, certificate, error);
-  if (!judgement.accepted) return judgement.reason;
+  if (!judgement.accepted) return judgement;
   if (!judgement.verified) return undefined;
   const principal = spiffeIdOf(certificate.subjectAltName);
   const names = holderNames(certificate);

@@ -12,6 +12,7 @@ import { MeshbedError, messageOf } from "../../kernel/errors.ts";
 import { dataText } from "../compile/data_source.ts";
 import { compileString, type TextTest } from "../routing/match.ts";
 import { type AltName, altNamesOf, dnsNameFits } from "./alt_names.ts";
+import type { Refusal } from "./refusals.ts";
 
 export interface Validation {
   /** PEM; undefined: the chain is not looked at. */
@@ -114,34 +115,37 @@ function sameAddress(a: string, b: string): boolean {
   return canonical(a) === canonical(b);
 }
 
-export type Judgement = { accepted: true; verified: boolean } | { accepted: false; reason: string };
+export type Judgement = { accepted: true; verified: boolean } | ({ accepted: false } & Refusal);
 
 /**
  * `chainError`: what the TLS library thinks of the chain. Envoy's order: the chain, then names, then hashes.
  * A missing certificate is the caller's business.
  */
 export function judge(validation: Validation, certificate: X509Certificate, chainError: Error | null): Judgement {
-  const reason = objection(validation, certificate, chainError);
-  if (reason === undefined) return { accepted: true, verified: true };
-  return validation.acceptsUntrusted ? { accepted: true, verified: false } : { accepted: false, reason };
+  const refusal = objection(validation, certificate, chainError);
+  if (refusal === undefined) return { accepted: true, verified: true };
+  return validation.acceptsUntrusted ? { accepted: true, verified: false } : { accepted: false, ...refusal };
 }
 
 function objection(
   { ca, names, hashes, publicKeys }: Validation,
   certificate: X509Certificate,
   chainError: Error | null,
-): string | undefined {
+): Refusal | undefined {
   const code = (chainError as { code?: string } | null)?.code;
   // The library's own check of the host's name comes after a good chain; names are our business.
-  if (ca !== undefined && chainError !== null && code !== "ERR_TLS_CERT_ALTNAME_INVALID") return chainError.message;
+  if (ca !== undefined && chainError !== null && code !== "ERR_TLS_CERT_ALTNAME_INVALID")
+    return { kind: "fail_verify_error", reason: chainError.message };
   if (names.length > 0 && !altNamesFit(certificate, names))
-    return `certificate is for ${certificate.subjectAltName ?? "no name"}`;
+    return { kind: "fail_verify_san", reason: `certificate is for ${certificate.subjectAltName ?? "no name"}` };
   if (hashes.size + publicKeys.size > 0)
     return hashes.has(certificateHash(certificate)) || publicKeys.has(publicKeyHash(certificate))
       ? undefined
-      : "certificate is not one of those listed";
+      : { kind: "fail_verify_cert_hash", reason: "certificate is not one of those listed" };
   // Without roots, names or hashes nothing has been verified.
-  return ca === undefined ? "there is nothing to verify the certificate with" : undefined;
+  return ca === undefined
+    ? { kind: "fail_verify_error", reason: "there is nothing to verify the certificate with" }
+    : undefined;
 }
 
 export function altNamesFit(certificate: X509Certificate, tests: Validation["names"]): boolean {
