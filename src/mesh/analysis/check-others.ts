@@ -204,6 +204,10 @@ export const checkConditions: Check = ({ objects }, report) => {
   for (const list of lists)
     for (const object of list) {
       if (own.has(object.kind)) continue;
+      // A class that nobody names harms nobody.
+      const { name } = object.metadata;
+      const classes = objects.kubernetesGateways.map(({ spec }) => spec?.gatewayClassName);
+      if (object.kind === "GatewayClass" && !classes.includes(name)) continue;
       // Our own conditions repeat what these checks say.
       for (const { type, status, reason, message } of object.status?.conditions ?? [])
         if (status === "False" && type !== "Reconciled" && type !== "PassedAnalysis")

@@ -160,10 +160,7 @@ export const notSaid: Readonly<Record<string, readonly [name: string, why: strin
   IST0139: ["InvalidWebhook", "injection and validation are built in, there are no webhooks"],
   IST0141: ["InsufficientPermissions", "nothing is installed into a cluster"],
   IST0142: ["UnsupportedKubernetesVersion", "the API server is meshbed's own"],
-  IST0143: [
-    "LocalhostListener",
-    "Istio itself reaches such listeners since 1.10 no more; only a running pod could tell",
-  ],
+  IST0143: ["LocalhostListener", "only a look into a running pod could tell; Istio retired the check"],
   IST0148: ["NamespaceInjectionEnabledByDefault", "there is no such installation option"],
   IST0156: ["UnsupportedGatewayAPIVersion", "the Gateway API's kinds are built in"],
   IST0158: ["PodsIstioProxyImageMismatchInNamespace", "there is no proxy image"],
