@@ -3,6 +3,8 @@
 import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import manifest from "../../package.json" with { type: "json" };
+import { addAnalyze } from "./analyze_verb.ts";
+import { addExplain } from "./explain_verbs.ts";
 import type { ProxyOptions } from "./proxy.ts";
 import { printError } from "./terminal.ts";
 
@@ -188,7 +190,9 @@ Start here:
     );
   addUp(program);
   addProxy(program);
+  addAnalyze(program, stateOption);
   addOthers(program);
+  addExplain(program);
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
