@@ -17,6 +17,8 @@ import { type Nack, type StreamStatus, startAdsServer } from "../xds/server.ts";
 import { isProxyless, mayAsk } from "./admission.ts";
 import { certificateLifetimeMs, settingsName, settingsNamespace } from "./mesh-settings.ts";
 import { createReporter } from "./report.ts";
+import { onlyStatusChanged, type Versioned } from "./rule-status.ts";
+import { createRuleStatusWriter } from "./rule-status-writer.ts";
 import { createTranslator, type Translator } from "./translator.ts";
 import type { MeshConfig, MeshObjects, Model } from "./types.ts";
 
@@ -86,6 +88,10 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const events = createEventRecorder({ client, component: "meshbed-mesh", clock, log });
   const reporter = createReporter(events, log);
   const lifetimeMs = options.certificateLifetimeMs ?? workloadLifetimeMs;
+  const ruleStatuses = createRuleStatusWriter({ client, clock, log, events }, () => ({
+    model: translator.model,
+    objects: watched.objects(),
+  }));
   const counts = { updates: 0, lastUpdateMs: 0 };
   const coalescer = createCoalescer(clock, () => {
     const startedMs = clock.monotonicMs();
@@ -101,7 +107,12 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     counts.lastUpdateMs = clock.monotonicMs() - startedMs;
     served.notify();
     reporter.report(translator.model, objects);
+    ruleStatuses.changed();
   });
+  const stop = (): void => {
+    for (const part of [coalescer, ruleStatuses, watched]) part.stop();
+    certificates.close();
+  };
   const ready = watched.synced.then(() => {
     coalescer.start();
     served.open();
@@ -129,16 +140,12 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       statistics: () => ({ ...counts, ...server.statistics }),
       proxyStatus: () => server.status(),
       async close() {
-        coalescer.stop();
-        watched.stop();
-        certificates.close();
+        stop();
         await server.close();
       },
     };
   } catch (error) {
-    coalescer.stop();
-    watched.stop();
-    certificates.close();
+    stop();
     throw error;
   }
 }
@@ -209,6 +216,12 @@ function createCoalescer(clock: Clock, run: () => void): { changed(): void; star
   };
 }
 
+/** What our own status writer does is no news to the translation. (A ServiceEntry's status has its addresses.) */
+const onlyRuleStatusChanged = (resource: Pick<Resource, "group" | "kind">, current: unknown, old: unknown): boolean =>
+  resource.group.endsWith("istio.io") &&
+  resource.kind !== "ServiceEntry" &&
+  onlyStatusChanged(current as Versioned | undefined, old as Versioned | undefined);
+
 function watchObjects(
   options: MeshOptions,
   onChange: () => void,
@@ -219,7 +232,9 @@ function watchObjects(
   const synced: Promise<void>[] = [];
   const follow = <T>(resource: Resource<T>, selection: InformerOptions = {}): Informer<T> => {
     const informer = createInformer(deps, resource, selection);
-    informer.onChange(onChange);
+    informer.onChange((current, old) => {
+      if (!onlyRuleStatusChanged(resource, current, old)) onChange();
+    });
     stops.push(() => informer.stop());
     synced.push(informer.synced);
     return informer;
