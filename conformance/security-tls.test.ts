@@ -87,7 +87,7 @@ test("a rule for selected clients gives their sidecars the Secret it names; a fi
   const authority = await createAuthority({ commonName: "partner", clock: realClock });
   const pair = await authority.issue({
     uris: [],
-    dnsNames: ["tls.outside"],
+    dnsNames: ["secure.outside"],
     lifetimeMs: 3_600_000,
     usages: ["server"],
   });
@@ -116,21 +116,21 @@ test("a rule for selected clients gives their sidecars the Secret it names; a fi
     {
       apiVersion: "v1",
       kind: "Pod",
-      metadata: { name: "tls", namespace: "outside", labels: { app: "tls" } },
+      metadata: { name: "secure", namespace: "outside", labels: { app: "secure" } },
       spec: { nodeName: "worker3", containers: [container], volumes: [{ name: "tls", secret: { secretName: "tls" } }] },
     },
     {
       apiVersion: "v1",
       kind: "Service",
-      metadata: { name: "tls", namespace: "outside" },
-      spec: { selector: { app: "tls" }, ports: [{ name: "http", port: 80, targetPort: 8443 }] },
+      metadata: { name: "secure", namespace: "outside" },
+      spec: { selector: { app: "secure" }, ports: [{ name: "http", port: 80, targetPort: 8443 }] },
     },
   ];
   await bed.apply(JSON.stringify({ apiVersion: "v1", kind: "List", items }));
-  const tls = { mode: "SIMPLE", credentialName: "partner", sni: "tls.outside" };
-  const host = "tls.outside.svc.cluster.local";
+  const tls = { mode: "SIMPLE", credentialName: "partner", sni: "secure.outside" };
+  const host = "secure.outside.svc.cluster.local";
   await rule("partner", { host, workloadSelector: { matchLabels: { app: "far" } }, trafficPolicy: { tls } });
-  const partner = { url: "http://tls.outside/" };
+  const partner = { url: "http://secure.outside/" };
   await bed.settle({ "sec/far": 200 }, partner);
   // Not selected: plain HTTP, which a TLS server does not understand.
   expect(await bed.status("sec/near", partner)).not.toBe(200);
