@@ -60,13 +60,14 @@ export function completeCluster(manifests: readonly Manifested[]): KubeObject[] 
   const pods = objects.filter(({ kind }) => kind === "Pod").map((pod, index) => running(pod, index));
   for (const owner of objects) if (workloadKinds.has(owner.kind)) for (const pod of podsOf(owner, pods)) pods.push(pod);
   const services = objects.filter(({ kind }) => kind === "Service").map(addressed);
+  const podsByLabel = indexLabels(pods);
   const sliced = new Set(
     objects.flatMap(({ kind, metadata }) =>
       kind === "EndpointSlice" ? `${metadata.namespace}/${metadata.labels?.["kubernetes.io/service-name"]}` : [],
     ),
   );
   for (const service of services)
-    if (!sliced.has(keyOf(service))) for (const slice of slicesOf(service, pods)) add(slice);
+    if (!sliced.has(keyOf(service))) for (const slice of slicesOf(service, podsByLabel)) add(slice);
   const replaced = new Set(["Pod", "Service"]);
   return [...objects.filter(({ kind }) => !replaced.has(kind)), ...made, ...pods, ...services];
 }
@@ -145,14 +146,29 @@ function addressed(service: KubeObject, index: number): KubeObject {
   return { ...service, spec: { ...spec, clusterIP, clusterIPs: [clusterIP] } };
 }
 
+/** "shop app=cart" → pods */
+function indexLabels(pods: readonly KubeObject[]): ReadonlyMap<string, KubeObject[]> {
+  const index = new Map<string, KubeObject[]>();
+  for (const pod of pods)
+    for (const [name, value] of Object.entries(pod.metadata.labels ?? {})) {
+      const key = `${pod.metadata.namespace} ${name}=${value}`;
+      const list = index.get(key);
+      if (list === undefined) index.set(key, [pod]);
+      else list.push(pod);
+    }
+  return index;
+}
+
 /** One slice per set of pods with the same port numbers, as the endpointslice controller does for named target ports. */
-function slicesOf(service: KubeObject, pods: readonly KubeObject[]): Manifested[] {
+function slicesOf(service: KubeObject, podsByLabel: ReadonlyMap<string, KubeObject[]>): Manifested[] {
   const { selector, ports = [] } = (service["spec"] ?? {}) as ServiceSpec;
-  if (selector === undefined || Object.keys(selector).length === 0) return [];
+  const [first] = Object.entries(selector ?? {});
+  if (first === undefined) return [];
   const { namespace = "default", name } = service.metadata;
+  const pods = podsByLabel.get(`${namespace} ${first[0]}=${first[1]}`) ?? [];
   const groups = new Map<string, { ports: object[]; endpoints: object[] }>();
   for (const pod of pods) {
-    if (pod.metadata.namespace !== namespace || !matchesMap(selector, pod.metadata.labels ?? {})) continue;
+    if (!matchesMap(selector, pod.metadata.labels ?? {})) continue;
     const own = ports.map((each) => ({
       name: each.name ?? "",
       protocol: each.protocol ?? "TCP",
