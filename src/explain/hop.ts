@@ -2,6 +2,7 @@
 
 import type { Route as RouteMessage } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { type ExtAuthz, ExtAuthzSchema } from "#gen/xds/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.js";
 import { type HTTPFault, HTTPFaultSchema } from "#gen/xds/envoy/extensions/filters/http/fault/v3/fault_pb.js";
 import { RBACSchema as HttpRbacSchema } from "#gen/xds/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
 import {
@@ -134,6 +135,11 @@ async function pass(
     const config = message.configType.case === "typedConfig" ? message.configType.value : undefined;
     const rbac = config && unpack(config, HttpRbacSchema);
     if (rbac?.rules) verdicts.push(...verdictSteps(context.model, context.world, rbac.rules, exchange.run, false));
+    const custom = config && unpack(config, ExtAuthzSchema);
+    if (custom) {
+      verdicts.push(...customSteps(custom, exchange));
+      continue;
+    }
     dry.dice.hits = hits;
     await exchange.filter(filter);
     dry.dice.hits = false;
@@ -142,6 +148,14 @@ async function pass(
   }
   dry.dice.hits = false;
   return { exchange, by: undefined };
+}
+
+/** Nobody is asked here: what the provider of a CUSTOM policy would say is not known. */
+function customSteps({ filterEnabledMetadata: enabled }: ExtAuthz, { run }: DryExchange): Step[] {
+  const told = run.metadata("envoy.filters.http.rbac") as Record<string, string> | undefined;
+  const policy = enabled && told?.[enabled.path[0]?.segment.value ?? ""];
+  if (policy === undefined) return [];
+  return [{ label: "CUSTOM", text: `${policy} matches: its provider is asked and may refuse`, mark: "warning" }];
 }
 
 function tokenStep({ answer, run }: DryExchange): Step {
