@@ -52,6 +52,45 @@ test.each<[string, string, object, string[]]>([
     [],
   ],
   ["ConfigMap", "a map of anything", { data: { any: "thing" } }, []],
+  [
+    "ServiceEntry",
+    "a field of an endpoint",
+    { spec: { endpoints: [{ address: "10.0.0.1", addres: "" }] } },
+    ['unknown field "spec.endpoints[0].addres"'],
+  ],
+  ["Sidecar", "a listener's field", { spec: { egress: [{ host: [] }] } }, ['unknown field "spec.egress[0].host"']],
+  ["WorkloadEntry", "a field at the top of a spec", { spec: { adress: "a" } }, ['unknown field "spec.adress"']],
+  [
+    "WorkloadGroup",
+    "a template's field",
+    { spec: { template: { label: {} } } },
+    ['unknown field "spec.template.label"'],
+  ],
+  [
+    "EnvoyFilter",
+    "a patch's field beside Envoy's own configuration, which may hold anything",
+    { spec: { configPatches: [{ patch: { value: { any: { thing: 1 } } }, aplyTo: "CLUSTER" }] } },
+    ['unknown field "spec.configPatches[0].aplyTo"'],
+  ],
+  ["ProxyConfig", "a field of a spec", { spec: { concurency: 1 } }, ['unknown field "spec.concurency"']],
+  [
+    "WasmPlugin",
+    "a field beside the plugin's own configuration, which may hold anything",
+    { spec: { pluginConfig: { any: "thing" }, uri: "" } },
+    ['unknown field "spec.uri"'],
+  ],
+  [
+    "HTTPRoute",
+    "a field behind references between schemas",
+    { spec: { rules: [{ backendRefs: [{ name: "a", weigth: 1 }] }] } },
+    ['unknown field "spec.rules[0].backendRefs[0].weigth"'],
+  ],
+  [
+    "BackendTLSPolicy",
+    "a validation's field",
+    { spec: { validation: { host: "" } } },
+    ['unknown field "spec.validation.host"'],
+  ],
 ])("%s: %s", (kind, _name, object, expected) => {
   expect(fieldProblems(kindOf(kind), object, JSON.stringify(object))).toEqual(expected);
 });
