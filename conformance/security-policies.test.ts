@@ -164,6 +164,14 @@ test("DENY before ALLOW; AUDIT and a dry run decide nothing; the refusal says wh
   await bed.settle(all(200));
   await applied();
   await bed.settle(all(200));
+  // What it would have done is counted, with Istio's labels.
+  const { stdout } = await bed.meshbed("exec", "worker1", "--", "curl", "-s", "http://172.20.0.11:15020/metrics");
+  const line = stdout
+    .split("\n")
+    .find((each) => each.startsWith("envoy_http_rbac{") && each.includes('authz_dry_run_result="denied"'));
+  expect(line).toContain('authz_dry_run_action="deny"');
+  expect(line).toContain('workload="server"');
+  expect(Number(line?.split(" ").at(-1))).toBeGreaterThan(0);
 }, 40_000);
 
 test("on a TCP port what is asked of requests denies always and allows never", async () => {

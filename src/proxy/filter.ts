@@ -4,7 +4,7 @@ import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import type { Clock } from "../kernel/clock.ts";
 import type { Random } from "../kernel/random.ts";
 import type { Framing } from "../wire/http1_body.ts";
-import type { ConnectionInfo, Runtime } from "./chain.ts";
+import type { ChainOwner, ConnectionInfo, Runtime } from "./chain.ts";
 import type { ClusterSlot } from "./clusters/cluster.ts";
 import type { InfoSource } from "./http/headers.ts";
 import type { RequestView } from "./http/request.ts";
@@ -94,6 +94,8 @@ export interface FilterDeps {
   clock: Clock;
   random: Random;
   runtime: Runtime;
+  /** Whose chain it is, where that is known. */
+  owner?: ChainOwner;
   /** For filters that send requests of their own. */
   cluster(name: string): ClusterSlot;
 }

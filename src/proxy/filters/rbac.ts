@@ -2,7 +2,8 @@
 
 import { type RBAC, RBACPerRouteSchema, RBACSchema } from "#gen/xds/envoy/extensions/filters/http/rbac/v3/rbac_pb.js";
 import { MeshbedError } from "../../kernel/errors.ts";
-import type { Filter, FilterFactory, FilterRequest } from "../filter.ts";
+import type { Filter, FilterDeps, FilterFactory, FilterRequest } from "../filter.ts";
+import { rbacCounts } from "./rbac_counts.ts";
 import { compilePolicies, decide, type Policies, type Verdict } from "./rbac_policy.ts";
 
 export interface Rbac {
@@ -42,8 +43,9 @@ export function tell(
   told[`${prefix}${mode}_engine_result`] = verdict.allowed ? "allowed" : "denied";
 }
 
-function create(name: string, config: RBAC): Filter {
+function create(name: string, config: RBAC, deps: FilterDeps): Filter {
   const chainWide = compileRbac(config, config.rulesStatPrefix);
+  const counts = rbacCounts("http", chainWide.shadowPrefix, deps);
   return {
     name,
     onRequest(exchange) {
@@ -52,11 +54,16 @@ function create(name: string, config: RBAC): Filter {
       if (enforced === undefined && shadow === undefined) return "continue";
       // Several RBAC filters (deny, then allow) write under one name.
       const told = { ...(exchange.metadata("envoy.filters.http.rbac") as Record<string, string> | undefined) };
-      if (shadow !== undefined) tell(told, rbac.shadowPrefix, "shadow", decide(shadow, exchange));
+      if (shadow !== undefined) {
+        const would = decide(shadow, exchange);
+        tell(told, rbac.shadowPrefix, "shadow", would);
+        counts?.shadow(would.allowed);
+      }
       const verdict = enforced && decide(enforced, exchange);
       if (verdict !== undefined) {
         tell(told, rbac.enforcedPrefix, "enforced", verdict);
         if (enforced!.action === "log") hintLog(exchange, verdict.policy !== "");
+        else counts?.enforced(verdict.allowed);
       }
       exchange.setMetadata("envoy.filters.http.rbac", told);
       if (verdict === undefined || verdict.allowed) return "continue";
