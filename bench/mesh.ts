@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { controlPlaneSettings, engineSettings } from "../src/cluster/tuning.ts";
 import { sidecars } from "./mesh/objects.ts";
 import { measureTranslation } from "./mesh/translation.ts";
 
@@ -12,6 +13,7 @@ const limits = { fullMs: 300, endpointMs: 50, routeMs: 100, rssMiB: 250 };
 
 interface Change {
   tookMs: number;
+  writeMs: number;
   resources: number;
 }
 interface Measured {
@@ -35,6 +37,7 @@ async function measureLive(services: number): Promise<Measured> {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "mesh/control_plane.ts"), String(services)], {
     stdout: "pipe",
     stderr: "inherit",
+    env: { ...engineSettings, ...controlPlaneSettings, ...process.env },
   });
   const text = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Error(`the measured control plane failed with ${services} services`);
@@ -44,6 +47,7 @@ async function measureLive(services: number): Promise<Measured> {
 function report(services: number, live: Measured): void {
   const { fullMs, endpointMs, routeMs } = measureTranslation(services);
   const took = (changes: readonly Change[]) => changes.map(({ tookMs }) => tookMs);
+  const wrote = [...live.endpoints, ...live.routes].map(({ writeMs }) => writeMs);
   const endpointP99Ms = percentile(took(live.endpoints), 0.99);
   const routeP99Ms = percentile(took(live.routes), 0.99);
   const sent = Math.max(...live.endpoints.map(({ resources }) => resources));
@@ -53,6 +57,7 @@ function report(services: number, live: Measured): void {
   translation of one change        endpoint ${spread(endpointMs)}; route ${spread(routeMs)}
   endpoint change → applied        ${spread(took(live.endpoints))} ${verdict(endpointP99Ms, limits.endpointMs)}; resources sent to each: ${sent}
   route change → applied           ${spread(took(live.routes))} ${verdict(routeP99Ms, limits.routeMs)}
+  of that, the write to the API    ${spread(wrote)} (on disk before it is told)
   first configuration of a proxy   ${live.firstMs.toFixed(0)} ms
   memory                           control plane ${rssMiB} MiB ${verdict(rssMiB, limits.rssMiB)}; proxy ${mebibytes(live.proxyRssBytes)} MiB; refused: ${live.nacks}`);
 }

@@ -12,6 +12,7 @@ import type { Pod } from "../../src/api/types.ts";
 import { createApi } from "../../src/apiserver/api.ts";
 import { createClient } from "../../src/client/client.ts";
 import type { Client } from "../../src/client/types.ts";
+import { controlPlaneSettings } from "../../src/cluster/tuning.ts";
 import { createAuthority } from "../../src/identity/authority.ts";
 import { realClock } from "../../src/kernel/clock.ts";
 import { stderrLog } from "../../src/kernel/log.ts";
@@ -94,6 +95,7 @@ const proxy = Bun.spawn([process.execPath, join(import.meta.dir, "proxy.ts"), `1
   stdin: "pipe",
   stdout: "pipe",
   stderr: "inherit",
+  env: { ...process.env, ...Object.fromEntries(Object.keys(controlPlaneSettings).map((name) => [name, undefined])) },
 });
 const waiting: { type: string; take(said: Said): void }[] = [];
 createInterface({ input: Readable.fromWeb(proxy.stdout as never) }).on("line", (line) => {
@@ -113,20 +115,28 @@ const next = (type: string): Promise<Said> =>
     });
   });
 
-/** Milliseconds from the write until every workload has it; what each was sent. */
-async function change(type: string, write: () => Promise<unknown>): Promise<{ tookMs: number; resources: number }> {
+interface Change {
+  /** From the write until every workload has it, and how much of that the write to the API took. */
+  tookMs: number;
+  writeMs: number;
+  /** That each was sent. */
+  resources: number;
+}
+
+async function change(type: string, write: () => Promise<unknown>): Promise<Change> {
   const applied = next(type);
   const startMs = performance.timeOrigin + performance.now();
   await write();
+  const writeMs = performance.timeOrigin + performance.now() - startMs;
   const { atMs, resources: count } = await applied;
   await clock.sleep(pauseMs);
-  return { tookMs: atMs - startMs, resources: count / sidecars };
+  return { tookMs: atMs - startMs, writeMs, resources: count / sidecars };
 }
 
 const ready = await next("ready");
 await clock.sleep(1_000);
-const endpoints: { tookMs: number; resources: number }[] = [];
-const routes: { tookMs: number; resources: number }[] = [];
+const endpoints: Change[] = [];
+const routes: Change[] = [];
 for (let round = 0; round < changes; round++) {
   const index = (round * 7) % services;
   const slice = await client.get(resources.endpointSlices, namespace, `s${index}`);

@@ -4,7 +4,7 @@ import { realClock } from "../../src/kernel/clock.ts";
 import { createTranslator } from "../../src/mesh/translator.ts";
 import type { MeshObjects } from "../../src/mesh/types.ts";
 import { encodeResource } from "../../src/xds/protocol.ts";
-import type { Snapshot, TypeUrl } from "../../src/xds/types.ts";
+import { type Snapshot, type TypeUrl, typeUrls } from "../../src/xds/types.ts";
 import { address, endpointSlice, namespace, objectsOf, sidecars, virtualService } from "./objects.ts";
 
 const repeats = 20;
@@ -53,7 +53,7 @@ const encodedParts = new WeakSet<object>();
 
 /** Parts that nodes share are encoded once. */
 function encode(snapshot: Snapshot): void {
-  for (const [typeUrl, set] of Object.entries(snapshot.resources))
+  for (const [typeUrl, set] of Object.entries(snapshot.resources).filter(([url]) => url !== typeUrls.nameTable))
     for (const part of set.parts ?? [set]) {
       if (encodedParts.has(part)) continue;
       encodedParts.add(part);

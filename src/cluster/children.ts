@@ -11,6 +11,8 @@ export interface ChildSpec {
   /** "control-plane", "kubelet-worker1": also the name of its log. */
   name: string;
   argv: readonly string[];
+  /** Beside the environment of this process, where that has not set them already. */
+  env?: Readonly<Record<string, string>>;
   /** For every start but the first. */
   restartArgv?: readonly string[];
   /** For a successor that starts beside the running one, says "serving" when the other may go, and takes its place. */
@@ -59,7 +61,7 @@ export class Children {
     return [...this.#specs.values()].filter(({ takeOverArgv }) => takeOverArgv !== undefined).map(({ name }) => name);
   }
 
-  #spawn({ name }: ChildSpec, argv: readonly string[], onServing?: () => void): RunningProcess {
+  #spawn({ name, env }: ChildSpec, argv: readonly string[], onServing?: () => void): RunningProcess {
     const log = logFile(this.#config, name);
     const events = new EventReader(
       (event) => (event.type === "serving" ? onServing?.() : this.#onEvent(event)),
@@ -69,6 +71,7 @@ export class Children {
       {
         argv,
         cwd: this.#config.stateDir,
+        ...(env && { env: { ...env, ...(process.env as Record<string, string>) } }),
         stdin: "pipe",
         output: (chunk, stream) => (stream === "stdout" ? events.push(chunk) : appendFileSync(log, chunk)),
       },

@@ -10,6 +10,7 @@ import { type ClusterConfig, kubeletRestartMs, mainCommand, masterOf, type NodeC
 import { serveOrders } from "./control.ts";
 import { type ClusterEvent, emitEvent } from "./events.ts";
 import { startRelay, type Target } from "./relay.ts";
+import { controlPlaneSettings } from "./tuning.ts";
 
 const clock = realClock;
 
@@ -73,6 +74,7 @@ function startAll(config: ClusterConfig, topology: Topology | undefined, childre
     name: "control-plane",
     argv: on(master, "control-plane", "apply"),
     restartArgv: on(master, "control-plane"),
+    env: controlPlaneSettings,
     restartMs: 0,
   });
   let started = false;

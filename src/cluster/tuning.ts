@@ -13,6 +13,12 @@ export const engineSettings: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "20000",
 };
 
+/**
+ * Of the control plane. JavaScriptCore lets the heap grow by how much memory the machine has; told of little, it collects more often.
+ * With 1,000 services and 50 workloads: 240 MiB instead of 400, and the times of changes the same (bench/mesh.ts).
+ */
+export const controlPlaneSettings: Readonly<Record<string, string>> = { BUN_JSC_forceRAMSize: "200000000" };
+
 /** This process's environment with the settings; what its user set stays. */
 export function tunedEnvironment(): Record<string, string> {
   const own = Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined);

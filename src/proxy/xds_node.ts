@@ -50,6 +50,9 @@ import { SpanExporters } from "./tracing/span_exporter.ts";
 /** A table or listener waits at most this long for what it refers to (warming), then goes live as it is. */
 const warmingMaxMs = 5_000;
 
+/** Load assignments that compile: checked once for all nodes of the process. */
+const compiledOnce = new WeakSet<ClusterLoadAssignment>();
+
 interface KnownCluster extends CompiledCluster {
   message: ClusterMessage;
   /** Of a STATIC cluster. */
@@ -252,7 +255,10 @@ export class XdsNode {
     }
   }
   #setEndpoints(slot: ClusterSlot, cluster: Cluster, assignment: ClusterLoadAssignment): void {
-    slot.setEndpoints(compileEndpoints(assignment, cluster, this.#tunnelContext), overprovisioningOf(assignment));
+    const make = () => compileEndpoints(assignment, cluster, this.#tunnelContext);
+    if (!compiledOnce.has(assignment)) make();
+    compiledOnce.add(assignment);
+    slot.setEndpointsLazily(make, overprovisioningOf(assignment));
   }
 
   #dropClusters(): void {
@@ -267,16 +273,16 @@ export class XdsNode {
   }
 
   #onEndpoints(change: ResourceChange): Refusals {
-    const { made, refused } = compileAll(change, (message: ClusterLoadAssignment, edsName) => ({
-      message,
-      slots: (this.#byAssignment.get(edsName) ?? []).map((name) => ({
-        slot: this.#cluster(name),
-        endpoints: compileEndpoints(message, this.#knownClusters.get(name)!.cluster, this.#tunnelContext),
-      })),
-    }));
-    for (const [edsName, { message, slots }] of made) {
+    const { made, refused } = compileAll(change, (message: ClusterLoadAssignment, edsName) => {
+      const clusters = (this.#byAssignment.get(edsName) ?? []).map((name) => this.#knownClusters.get(name)!.cluster);
+      if (!compiledOnce.has(message))
+        for (const cluster of clusters) compileEndpoints(message, cluster, this.#tunnelContext);
+      compiledOnce.add(message);
+      return { message, clusters };
+    });
+    for (const [edsName, { message, clusters }] of made) {
       this.#assignments.set(edsName, message);
-      for (const { slot, endpoints } of slots) slot.setEndpoints(endpoints, overprovisioningOf(message));
+      for (const cluster of clusters) this.#setEndpoints(this.#cluster(cluster.name), cluster, message);
     }
     // One that never was may still come: what refers to it goes on waiting (warming).
     for (const edsName of change.removed)
@@ -482,7 +488,7 @@ const isComplete = (chain: Chain | undefined): boolean =>
 /** Series are looked up again with the new labels. */
 function forgetStats(slot: ClusterSlot): void {
   slot.stats = undefined;
-  for (const endpoint of slot.all) {
+  for (const endpoint of slot.made) {
     endpoint.stats = undefined;
     endpoint.neighbourStats = undefined;
   }

@@ -200,6 +200,9 @@ export class ClusterSlot implements Usage {
   readonly #clock: Pick<Clock, "monotonicMs">;
   #current: Cluster | undefined;
   #all: readonly Endpoint[] = [];
+  /** Makes the endpoints that nobody has asked for yet. */
+  #pending: (() => readonly Endpoint[]) | undefined;
+  #asked = false;
   overprovisioningPercent = overprovisioningDefaultPercent;
   /** How endpoints are picked; built by the first pick after a change of anything it depends on. */
   selection: Selection | undefined;
@@ -239,6 +242,16 @@ export class ClusterSlot implements Usage {
   }
   /** Everything known, whatever its health. */
   get all(): readonly Endpoint[] {
+    this.#asked = true;
+    const make = this.#pending;
+    if (make !== undefined) {
+      this.#pending = undefined;
+      this.#replace(make());
+    }
+    return this.#all;
+  }
+  /** Those that exist: a cluster that nothing was sent to has none yet. */
+  get made(): readonly Endpoint[] {
     return this.#all;
   }
   nowMs(): number {
@@ -253,6 +266,26 @@ export class ClusterSlot implements Usage {
 
   /** Replaces the endpoints by `next`; those with a known key keep their object, the rest are retired. */
   setEndpoints(next: readonly Endpoint[], overprovisioningPercent = overprovisioningDefaultPercent): void {
+    this.#pending = undefined;
+    this.#replace(next);
+    this.#arrived(overprovisioningPercent);
+  }
+
+  /** The same, but as long as nobody has asked for endpoints `make` is not called: most workloads talk to few of the services they are told of. */
+  setEndpointsLazily(make: () => readonly Endpoint[], overprovisioningPercent = overprovisioningDefaultPercent): void {
+    if (this.#asked) this.#replace(make());
+    else this.#pending = make;
+    this.#arrived(overprovisioningPercent);
+  }
+
+  #arrived(overprovisioningPercent: number): void {
+    this.overprovisioningPercent = overprovisioningPercent;
+    this.reselect();
+    this.warm = true;
+    this.onEndpoints?.();
+  }
+
+  #replace(next: readonly Endpoint[]): void {
     const before = new Map(this.#all.map((endpoint) => [endpoint.key, endpoint]));
     const nowMs = this.nowMs();
     const all = new Map<string, Endpoint>();
@@ -275,9 +308,5 @@ export class ClusterSlot implements Usage {
     }
     for (const gone of before.values()) gone.retire();
     this.#all = [...all.values()];
-    this.overprovisioningPercent = overprovisioningPercent;
-    this.reselect();
-    this.warm = true;
-    this.onEndpoints?.();
   }
 }

@@ -26,7 +26,7 @@ export function startMonitors(
   const { healthCheck } = cluster;
   let checker: HealthChecker | undefined;
   if (healthCheck === undefined) {
-    for (const endpoint of slot.all) endpoint.failedActiveCheck = false;
+    for (const endpoint of slot.made) endpoint.failedActiveCheck = false;
     slot.reselect();
   } else {
     checker = new HealthChecker(slot, healthCheck, runtime, () => {
@@ -56,7 +56,7 @@ function watchOutliers(slot: ClusterSlot, { clock, random }: MonitorRuntime): Ca
   const { outlier: config } = slot.current!;
   if (config === undefined || !Bun.deepEquals(slot.outliers?.config, config)) {
     slot.outliers = config && new OutlierDetector(config, clock, random, () => slot.reselect());
-    for (const endpoint of slot.all) endpoint.outlier = slot.outliers?.add();
+    for (const endpoint of slot.made) endpoint.outlier = slot.outliers?.add();
     slot.reselect();
   }
   const detector = slot.outliers;
