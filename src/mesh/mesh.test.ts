@@ -230,7 +230,7 @@ describe("the mesh over ADS", () => {
       apiVersion: "networking.istio.io/v1",
       kind: "DestinationRule",
       metadata: { name: "web", namespace: "video" },
-      spec: { host: "web", trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: "UPGRADE" } } } },
+      spec: { host: "web", trafficPolicy: { loadBalancer: { simple: "RANDOM", warmupDurationSecs: "10s" } } },
     });
     const deadlineMs = realClock.monotonicMs() + 3_000;
     let messages: (string | undefined)[] = [];
@@ -239,7 +239,7 @@ describe("the mesh over ADS", () => {
       const { items } = await client.list(resources.events, { namespace: "video" });
       messages = items.filter(({ reason }) => reason === "NotCarriedOut").map(({ message }) => message);
     }
-    expect(messages).toEqual(["spec.trafficPolicy.connectionPool.http.h2UpgradePolicy: HTTP/1.1 is used"]);
+    expect(messages).toEqual(["spec.trafficPolicy.loadBalancer.warmup: has no effect: only ROUND_ROBIN and LEAST_REQUEST warm up"]);
   });
 
   test("a restarted control plane tells connected proxies nothing until it has read everything", async () => {

@@ -299,8 +299,9 @@ export function protocolOf(name: string, appProtocol: string | undefined, transp
   return protocols[dash < 0 ? name : name.slice(0, dash)] ?? "tcp";
 }
 
-/** Ports whose requests are routed one by one. HTTP/2 and gRPC are carried as TCP as long as the proxy speaks HTTP/1.1 only. */
-export const isHttp = (protocol: Protocol): boolean => protocol === "http";
+/** Ports whose requests are routed one by one. */
+export const isHttp = (protocol: Protocol): boolean =>
+  protocol === "http" || protocol === "http2" || protocol === "grpc";
 
 function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
   const namespace = object.metadata.namespace ?? "default";

@@ -6,30 +6,13 @@ import type { DestinationRule, Gateway, VirtualService } from "../api/types.ts";
 import { serversOf } from "./gateway-servers.ts";
 import { isTableSize, ringSizeMax } from "./translate-balancing.ts";
 import { credentialNames } from "./translate-gateways.ts";
-import { selects } from "./translate-listeners.ts";
 import { grpcCodeOf } from "./translate-routes.ts";
 import { credentialSecret } from "./translate-secrets.ts";
-import type { HttpRule, Model, Problem, ServiceModel, TrafficPolicy } from "./types.ts";
+import type { HttpRule, Model, Problem, TrafficPolicy } from "./types.ts";
 
 export const notCarriedOut = "NotCarriedOut";
 const conflicting = "Conflicting";
 const missing = "ReferenceNotFound";
-
-function protocolProblems(model: Model, { service, namespace, ports }: ServiceModel): Problem[] {
-  const multiplexed = ports.filter(({ protocol }) => protocol === "http2" || protocol === "grpc");
-  if (multiplexed.length === 0) return [];
-  const inMesh = model.workloads.some(
-    (workload) =>
-      workload.injected && workload.namespace === namespace && selects(service.spec?.selector, workload.labels),
-  );
-  if (!inMesh) return [];
-  return multiplexed.map(({ name, port, protocol }) => ({
-    object: service,
-    reason: notCarriedOut,
-    field: "spec.ports",
-    message: `spec.ports: ${protocol} port ${name || port} is carried as TCP: connections are balanced, not requests, and HTTP routes do not apply`,
-  }));
-}
 
 export type Report = (field: string, message: string) => void;
 
@@ -99,10 +82,6 @@ function policyProblems(
   const locality = loadBalancer?.localityLbSetting;
   if (outliers === undefined && (locality?.failover?.length || locality?.failoverPriority?.length))
     report(`${path}.loadBalancer.localityLbSetting`, "failover has no effect without outlierDetection");
-  if (pool?.http?.h2UpgradePolicy === "UPGRADE")
-    report(`${path}.connectionPool.http.h2UpgradePolicy`, "HTTP/1.1 is used");
-  for (const field of ["useClientProtocol", "maxConcurrentStreams"] as const)
-    if (pool?.http?.[field]) report(`${path}.connectionPool.http.${field}`, "is ignored: HTTP/1.1 is used");
   for (const field of ["tcpKeepalive", "maxConnectionDuration"] as const)
     if (pool?.tcp?.[field] !== undefined) report(`${path}.connectionPool.tcp.${field}`, "is ignored");
   if (tls?.credentialName !== undefined)
@@ -144,12 +123,9 @@ export const gatewayProblems = (object: Gateway): Problem[] =>
     });
   });
 
-/** What only shows with everything else there: colliding servers, missing credentials, protocols the proxy does not speak. */
+/** What only shows with everything else there: colliding servers, missing credentials. */
 export function modelProblems(model: Model): Problem[] {
-  const problems = [
-    ...model.settingsProblems,
-    ...model.services.flatMap((service) => protocolProblems(model, service)),
-  ];
+  const problems = [...model.settingsProblems];
   for (const { object, issues } of model.ruleSets) for (const issue of issues) problems.push({ object, ...issue });
   for (const workload of model.workloads) {
     if (!workload.gateway) continue;

@@ -11,16 +11,15 @@ import {
   type OutlierDetection,
   OutlierDetectionSchema,
 } from "#gen/xds/envoy/config/cluster/v3/outlier_detection_pb.js";
-import { HttpProtocolOptionsSchema as HttpProtocolOptionsCommonSchema } from "#gen/xds/envoy/config/core/v3/protocol_pb.js";
-import { HttpProtocolOptionsSchema } from "#gen/xds/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
-import { adsSource, durationOf, istioMetadata, pack, tcpAddress } from "./envoy.ts";
+import { adsSource, durationOf, istioMetadata, tcpAddress } from "./envoy.ts";
 import { isHttp } from "./model.ts";
 import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities } from "./policies.ts";
 import { balancingOf } from "./translate-balancing.ts";
 import { dnsDiscovery } from "./translate-entries.ts";
+import { setHttpOptions, setServerProtocol } from "./translate-http-options.ts";
 import { identityPrefixes, serverNameOptions, upstreamTls } from "./translate-upstream-tls.ts";
-import type { Model, PortModel, ServiceModel, Subset, Workload } from "./types.ts";
+import type { Model, PortModel, Protocol, ServiceModel, Subset, Workload } from "./types.ts";
 
 /** Istio: connectTimeout of the mesh configuration. */
 const connectTimeoutMs = 10_000;
@@ -87,7 +86,6 @@ function cluster(
   const connectMs = pool?.tcp?.connectTimeout === undefined ? undefined : parseDurationMs(pool.tcp.connectTimeout);
   const passthrough = balancing.lbPolicy === Lb.CLUSTER_PROVIDED;
   const byDns = !passthrough && entry !== undefined && entry.resolution !== "STATIC";
-  const multiplexed = port.protocol === "http2" || port.protocol === "grpc";
   const transportSocket = upstreamTls(
     tls,
     `outbound_.${port.port}_.${subset?.name ?? ""}_.${service.host}`,
@@ -112,14 +110,14 @@ function cluster(
     circuitBreakers: thresholds(pool),
     ...(outlier && { outlierDetection: outlierDetection(outlier) }),
     ...(transportSocket && { transportSocket }),
-    ...(serverName && isHttp(port.protocol) && { upstreamHttpProtocolOptions: serverName }),
     metadata: istioMetadata({
       services: [{ host: service.host, name: service.name, namespace: service.namespace }],
       ...(subset !== undefined && { subset: subset.name }),
     }),
   });
   if (byDns) Object.assign(message, dnsDiscovery(model, service, port, subset, policy, name));
-  limitConnections(message, multiplexed, pool);
+  const hostNamed = isHttp(port.protocol) ? serverName : undefined;
+  setHttpOptions(message, port.protocol, pool, hostNamed, model.settings);
   return message;
 }
 
@@ -139,31 +137,6 @@ function thresholds(pool: PortPolicy["connectionPool"]) {
       },
     ],
   };
-}
-
-/** HTTP/2 upstreams need the options in their own message; with HTTP/1.1 the cluster's plain fields say the same. */
-function limitConnections(cluster: Cluster, multiplexed: boolean, pool: PortPolicy["connectionPool"]): void {
-  const http = pool?.http;
-  const idleMs = http?.idleTimeout === undefined ? undefined : parseDurationMs(http.idleTimeout);
-  const requestsMax = http?.maxRequestsPerConnection || undefined;
-  const common = create(HttpProtocolOptionsCommonSchema);
-  if (idleMs !== undefined) common.idleTimeout = durationOf(idleMs);
-  if (!multiplexed && http?.h2UpgradePolicy !== "UPGRADE") {
-    if (idleMs !== undefined) cluster.commonHttpProtocolOptions = common;
-    if (requestsMax !== undefined) cluster.maxRequestsPerConnection = requestsMax;
-    return;
-  }
-  if (requestsMax !== undefined) common.maxRequestsPerConnection = requestsMax;
-  cluster.typedExtensionProtocolOptions["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"] = pack(
-    HttpProtocolOptionsSchema,
-    {
-      commonHttpProtocolOptions: common,
-      upstreamProtocolOptions: {
-        case: "explicitHttpConfig",
-        value: { protocolConfig: { case: "http2ProtocolOptions", value: {} } },
-      },
-    },
-  );
 }
 
 /** Istio's defaults where a field is absent (LIMITS of outlier detection); only consecutive errors are looked at. */
@@ -196,11 +169,12 @@ export function inboundCluster(
   workload: Workload,
   containerPort: number,
   service: ServiceModel,
+  protocol: Protocol,
   address: string,
   port: number,
 ): Cluster {
   const name = inboundName(containerPort);
-  return create(ClusterSchema, {
+  const cluster = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: Discovery.STATIC },
     connectTimeout: durationOf(connectTimeoutMs),
@@ -220,4 +194,6 @@ export function inboundCluster(
     },
     metadata: istioMetadata({ services: [{ host: service.host, name: service.name, namespace: service.namespace }] }),
   });
+  setServerProtocol(cluster, protocol);
+  return cluster;
 }

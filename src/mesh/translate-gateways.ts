@@ -239,7 +239,7 @@ function tlsOf(server: GatewayServer): TransportSocket {
             } as const)
           : ({ case: "validationContextSdsSecretConfig", value: sds(roots) } as const),
       }),
-      alpnProtocols: ["http/1.1"],
+      alpnProtocols: ["h2", "http/1.1"],
     },
   });
 }

@@ -179,9 +179,10 @@ export function containerPortOf(workload: Workload, targetPort: number | string)
 export function inbound(model: Model, workload: Workload): { listeners: Listener[]; clusters: Cluster[] } {
   const about = istioMetadata({ workload: workload.about });
   const ports = inboundPorts(model, workload);
-  const clusters = ports.map(({ containerPort, service }) =>
-    inboundCluster(workload, containerPort, service, workload.ip, workload.ports[containerPort] ?? containerPort),
-  );
+  const clusters = ports.map(({ containerPort, port, service }) => {
+    const at = workload.ports[containerPort] ?? containerPort;
+    return inboundCluster(workload, containerPort, service, port.protocol, workload.ip, at);
+  });
   const rules = inboundRules(model, workload);
   const virtualInbound = create(ListenerSchema, {
     name: "virtualInbound",
