@@ -1,14 +1,16 @@
 // `meshbed analyze`: what is wrong with manifests, or with what runs, before requests find out. Exit code 79 when there is something.
 
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { stringify } from "yaml";
 import type { KubeObject } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
 import { createClient } from "../client/client.ts";
 import { httpTransport } from "../client/http.ts";
 import { loadKubeconfig } from "../client/kubeconfig.ts";
+import { basicManifests } from "../cluster/basics.ts";
 import { statePaths } from "../cluster/config.ts";
+import { readManifests } from "../cluster/manifests.ts";
 import { requireRunning } from "../cluster/state.ts";
 import { gatewaySecretName } from "../cluster/tls-secret.ts";
 import { MeshbedError } from "../kernel/errors.ts";
@@ -43,6 +45,9 @@ export interface AnalyzeOptions {
   state: string;
 }
 
+/** This file is in src/cli/, or bundled in dist/<stamp>/. */
+const projectRoot = resolve(import.meta.dir, "../..");
+
 /** As istioctl: analysis found something; a file cannot be read. */
 const exitCodes = { findings: 79, unreadable: 65 } as const;
 
@@ -61,7 +66,7 @@ export async function analyzeVerb(paths: readonly string[], options: AnalyzeOpti
   const own = sources.map(({ object }) => object);
   const findings = analyze({
     objects: paths.length === 0 ? (live ?? []).filter(isOwn) : own,
-    around: live ?? made,
+    around: live ?? made(own),
     suppress: options.suppress,
   });
   const all = [...unreadable.map(unreadableFinding), ...findings.map(place)].sort(byPlace);
@@ -90,19 +95,20 @@ function byPlace(a: Placed, b: Placed): number {
 }
 
 /** What the testbed brings by itself, so that manifests may refer to it. */
-const made: KubeObject[] = (
-  [
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: "istio-system" } },
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: "kube-system" } },
-    { apiVersion: "v1", kind: "Secret", metadata: { name: gatewaySecretName, namespace: "istio-system" } },
-  ] satisfies Manifested[]
-).map(stored);
+function made(own: readonly Manifested[]): KubeObject[] {
+  const secret = { apiVersion: "v1", kind: "Secret", metadata: { name: gatewaySecretName, namespace: "istio-system" } };
+  const basics = basicManifests(projectRoot, own).flatMap(readManifests);
+  return [secret, ...basics.map(({ object }) => object as Manifested)].map(stored);
+}
 
 /** Not what the system made: Pods, their ReplicaSets and slices are seen, and reported on through what owns them. */
 const isOwn = ({ kind, metadata }: KubeObject): boolean =>
   !["Node", "EndpointSlice", "ReplicaSet"].includes(kind) && !metadata.ownerReferences?.length;
 
-function read(paths: readonly string[], recursive: boolean): { sources: Source[]; unreadable: Unreadable[]; files: number } {
+function read(
+  paths: readonly string[],
+  recursive: boolean,
+): { sources: Source[]; unreadable: Unreadable[]; files: number } {
   const sources: Source[] = [];
   const unreadable: Unreadable[] = [];
   let files = 0;
@@ -144,8 +150,7 @@ function manifestsUnder(folder: string, recursive: boolean): string[] {
       const full = join(path, entry.name);
       if (entry.isDirectory()) {
         if (recursive) walk(full);
-      }
-      else if (
+      } else if (
         /\.(ya?ml|json)$/.test(entry.name) &&
         !/^(kustomization|meshbed|package(-lock)?|tsconfig)\./.test(entry.name)
       )

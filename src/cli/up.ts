@@ -2,6 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { basicManifests } from "../cluster/basics.ts";
 import { mainBundle } from "../cluster/bundle.ts";
 import type { ClusterConfig } from "../cluster/config.ts";
 import { saveConfig, statePaths } from "../cluster/config.ts";
@@ -34,15 +35,14 @@ function numberOption(name: string, value: string | undefined, min: number, max:
 
 /** The bundled application's manifests, or the user's on top of the gateway that every mesh has. */
 function manifestsOf(files: readonly string[]): string[] {
-  const testbed = join(projectRoot, "testbed");
-  const embedded = manifestFiles(join(testbed, "embedded"));
-  if (files.length === 0) return [...embedded, ...manifestFiles(testbed)];
+  if (files.length === 0) {
+    const testbed = join(projectRoot, "testbed");
+    return [...manifestFiles(join(testbed, "embedded")), ...manifestFiles(testbed)];
+  }
   const own = files.flatMap((path) => manifestFiles(resolve(path)));
   // Read now, so that a mistake is told before anything starts.
-  const bringsGateway = own
-    .flatMap(readManifests)
-    .some(({ object }) => object.metadata.name === "istio-ingressgateway");
-  return [...embedded, ...(bringsGateway ? [] : [join(testbed, "40-gateway.yaml")]), ...own];
+  const objects = own.flatMap(readManifests).map(({ object }) => object);
+  return [...basicManifests(projectRoot, objects), ...own];
 }
 
 async function configure(options: UpOptions, settings: Settings): Promise<ClusterConfig> {

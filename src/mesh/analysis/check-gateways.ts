@@ -4,7 +4,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { keyOf } from "../../api/object.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { Gateway, Secret } from "../../api/types.ts";
-import { hostCovers } from "../hosts.ts";
+import { hostIntersection } from "../hosts.ts";
 import { selects } from "../translate-listeners.ts";
 import type { GatewayServer, Workload } from "../types.ts";
 import type { Cluster } from "./cluster.ts";
@@ -30,9 +30,7 @@ export const checkGatewayPods: Check = (cluster, report) => {
         .filter((label) => !label.startsWith("pod-template-hash="));
       const [key] = Object.keys(gateway.spec?.selector ?? {});
       const none = "there is no gateway pod (a Deployment with `image: auto`)";
-      const usual = nearest(text, ["istio=ingressgateway", "istio=egressgateway"]);
-      const fix =
-        labels.length === 0 && usual ? `did you mean "${usual}"? ${none} here` : didYouMean(text, labels, none);
+      const fix = didYouMean(text, labels, none);
       report(
         "IST0101",
         gateway,
@@ -87,9 +85,9 @@ export const checkConflictingGateways: Check = ({ model }, report) => {
   }
 };
 
-/** As Istio: a wildcard conflicts with what it covers. */
+/** As Istio: a wildcard conflicts with what it covers, and the other way round. */
 const sameHost = (a: GatewayServer, b: GatewayServer): boolean =>
-  a.hosts.some((host) => b.hosts.some((other) => hostCovers(host, other)));
+  a.hosts.some((host) => b.hosts.some((other) => hostIntersection(host, other) !== undefined));
 
 interface Named {
   gateway: Gateway;
@@ -158,13 +156,15 @@ export const checkCredentials: Check = (cluster, report) => {
 function reportMissing(cluster: Cluster, report: Report, { gateway, name, field, namespace }: Named): void {
   const there = [...cluster.secrets.values()].filter(({ metadata }) => metadata.namespace === namespace);
   const elsewhere = [...cluster.secrets.values()].find(({ metadata }) => metadata.name === name);
+  const near = nearest(
+    name,
+    there.map(({ metadata }) => metadata.name),
+  );
   const fix = elsewhere
     ? `there is one in namespace ${elsewhere.metadata.namespace}; the gateway's pods run in ${namespace} and read Secrets there`
-    : didYouMean(
-        name,
-        there.map(({ metadata }) => metadata.name),
-        `make it: kubectl create -n ${namespace} secret tls ${name} --key=… --cert=…`,
-      );
+    : near
+      ? `did you mean "${near}"?`
+      : `make it: kubectl create -n ${namespace} secret tls ${name} --key=… --cert=…`;
   report("IST0101", gateway, field, `Referenced credentialName not found: "${name}"`, fix);
 }
 
