@@ -79,10 +79,17 @@ export function groupOf(resources: readonly NamedResource[]): Group {
 }
 
 /** Groups one after the other; put together only for who asks. */
-export function joinGroups(...parts: readonly Group[]): Group {
+export const joinGroups = (...parts: readonly Group[]): Group =>
+  join(parts, parts.map(({ version }) => version).join("."));
+
+/** The same for many. */
+export const joinMany = (parts: readonly Group[]): Group =>
+  join(parts, Bun.hash(parts.map(({ version }) => version).join()).toString(36));
+
+function join(parts: readonly Group[], version: string): Group {
   let resources: readonly NamedResource[] | undefined;
   return {
-    version: parts.map(({ version }) => version).join("."),
+    version,
     parts,
     get resources() {
       resources ??= parts.flatMap((part) => part.resources);

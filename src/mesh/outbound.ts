@@ -1,11 +1,12 @@
 // What the clients of one namespace share: outbound clusters, endpoints, listeners and routes, remembered piece by piece.
 
 import type { Message } from "@bufbuild/protobuf";
-import type { Sidecar } from "../api/types.ts";
+import type { EndpointSlice, Service, Sidecar } from "../api/types.ts";
+import { getOrAdd } from "../kernel/map.ts";
 import { type NamedResource, type TypeUrl, typeUrls } from "../xds/types.ts";
 import type { ListenerTelemetry } from "./filters.ts";
 import { isVisible } from "./hosts.ts";
-import { type Group, groupOf, type Interner, type Memo } from "./memo.ts";
+import { type Group, groupOf, type Interner, joinMany, type Memo, sameItems } from "./memo.ts";
 import { type AppliedPolicy, policyFor, policyOfPort, rulesSelecting } from "./policies.ts";
 import { type Audience, audienceOf, sidecarFor } from "./sidecar-scope.ts";
 import { serviceClusters } from "./translate-clusters.ts";
@@ -123,13 +124,57 @@ export function endpoints(pass: Pass, client: Whereabouts | undefined, to: Audie
     pass.localities,
   ];
   const place = client && placeOf(pass, client);
-  return memo.get(to ? `endpoints|${to.key}|${place?.key}` : "endpoints", inputs, () => {
+  const key = to ? `endpoints|${to.key}|${place?.key}` : "endpoints";
+  return memo.get(key, inputs, () => {
     const services = to ? destinationsFor(pass, to) : model.services.filter(({ entry }) => entry === undefined);
-    const resources = services.flatMap((service) =>
-      assignments(pass, service, to && policyFor(model, service, to), place),
+    // While these last, a service whose slices and pods are the same objects is not looked at further.
+    const lasting = [
+      to,
+      to?.scope && rulesOf(pass, to),
+      pass.registry,
+      objects.destinationRules,
+      objects.peerAuthentications,
+      pass.localities,
+    ];
+    const known = memo.get(`${key}|services`, lasting, () => new Map<Service, Assigned>());
+    return joinMany(
+      services.map((service) => {
+        const before = known.get(service.service);
+        if (before && isSame(before, service, model)) return before.group;
+        const group = groupOf(assignments(pass, service, to && policyFor(model, service, to), place));
+        const { selected, slices } = service;
+        known.set(service.service, { selected, slices, workloads: workloadsOf(service, model), group });
+        return group;
+      }),
     );
-    return groupOf(resources);
   });
+}
+
+/** The load assignments of a service, and what they were made of. */
+interface Assigned extends Pick<ServiceModel, "selected" | "slices"> {
+  workloads: readonly (Workload | undefined)[];
+  group: Group;
+}
+
+const podKeys = new WeakMap<EndpointSlice, readonly string[]>();
+
+/** "namespace/name" of a slice's pods. */
+const podKeysOf = (slice: EndpointSlice): readonly string[] =>
+  getOrAdd(podKeys, slice, () =>
+    (slice.endpoints ?? []).flatMap(({ targetRef: to }) =>
+      to?.kind === "Pod" ? `${to.namespace ?? slice.metadata.namespace ?? "default"}/${to.name}` : [],
+    ),
+  );
+
+const workloadsOf = ({ slices }: ServiceModel, { workloadByKey }: Model): (Workload | undefined)[] =>
+  slices.flatMap((slice) => podKeysOf(slice).map((key) => workloadByKey.get(key)));
+
+function isSame(before: Assigned, { selected, slices }: ServiceModel, { workloadByKey }: Model): boolean {
+  if (before.selected !== selected || !sameItems(before.slices, slices)) return false;
+  let at = 0;
+  for (const slice of slices)
+    for (const key of podKeysOf(slice)) if (before.workloads[at++] !== workloadByKey.get(key)) return false;
+  return true;
 }
 
 /** Clients share endpoints unless a rule asks where they are: then those of one locality do, with equal labels it names. */
@@ -165,11 +210,8 @@ function assignments(
     pass.localities,
     ...rules,
     ...service.slices,
+    ...workloadsOf(service, model),
   ];
-  for (const slice of service.slices)
-    for (const { targetRef } of slice.endpoints ?? [])
-      if (targetRef?.kind === "Pod")
-        inputs.push(model.workloadByKey.get(`${targetRef.namespace ?? service.namespace}/${targetRef.name}`));
   const from = rules.length > 0 ? `${rules.map(({ metadata }) => metadata.uid).join()}|${place?.key}` : "";
   return memo.get(`assignment|${service.namespace}/${service.host}|${policy !== undefined}|${from}`, inputs, () =>
     serviceAssignments(model, service, policy, place).map((message) => interner.named(typeUrls.endpoint, message)),

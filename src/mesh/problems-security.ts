@@ -11,7 +11,8 @@ import type { Model, Problem } from "./types.ts";
 
 export const targetProblems = (spec: Attached | undefined, report: Report): void => {
   for (const ref of targetRefsOf(spec))
-    if (!isGateway(ref)) report("spec.targetRefs", `${ref.kind} ${ref.name} is for waypoints, and there are none: the policy is not used`);
+    if (!isGateway(ref))
+      report("spec.targetRefs", `${ref.kind} ${ref.name} is for waypoints, and there are none: the policy is not used`);
 };
 
 export const authorizationPolicyProblems = (object: AuthorizationPolicy, model: Model): Problem[] =>

@@ -20,8 +20,11 @@ const indexOf = (set: ResourceSet): ReadonlyMap<string, NamedResource> => {
   return index;
 };
 
+/** A set of more parts than that is looked up as a whole. */
+const partsWalkedMax = 8;
+
 export function resourceByName(set: ResourceSet, name: string): NamedResource | undefined {
-  if (set.parts === undefined) return indexOf(set).get(name);
+  if (set.parts === undefined || set.parts.length > partsWalkedMax) return indexOf(set).get(name);
   for (const part of set.parts) {
     const found = resourceByName(part, name);
     if (found !== undefined) return found;
