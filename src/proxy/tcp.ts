@@ -122,6 +122,8 @@ export class TcpSession implements SocketOwner, DialListener {
     const slot = this.#slot!;
     endpoint.active++;
     endpoint.outlier?.local("final");
+    const keepAliveMs = slot.current?.keepAliveMs ?? 0;
+    if (keepAliveMs > 0) socket.setKeepAlive(true, keepAliveMs);
     const series = this.#edges.map((edge) => edge.tcp());
     for (const { opened } of series) opened.value++;
     const onClosed = (how: "ended" | "idle" | "expired" | "forbidden"): void => {

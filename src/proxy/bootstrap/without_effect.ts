@@ -140,7 +140,6 @@ export const fieldsWithoutEffect: Readonly<Record<string, readonly string[]>> = 
     "upstream_bind_config",
     "original_dst_lb_config",
     "protocol_selection",
-    "upstream_connection_options",
     "close_connections_on_host_health_failure",
     "ignore_health_on_host_removal",
     "lrs_server",

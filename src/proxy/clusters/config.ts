@@ -89,6 +89,10 @@ export interface Cluster {
   readonly subsets: SubsetSettings | undefined;
   readonly connectTimeoutMs: number;
   readonly connectionIdleMs: number;
+  /** Older connections are not used for another request. */
+  readonly connectionMaxMs: number;
+  /** Of idleness, after which the kernel asks whether the peer is still there; 0: never. */
+  readonly keepAliveMs: number;
   readonly requestsPerConnectionMax: number;
   /** Undefined: HTTP/1.1. */
   readonly http2: Http2Use | undefined;
@@ -124,6 +128,8 @@ export function clusterDefaults(name: string): Cluster {
     subsets: undefined,
     connectTimeoutMs: connectTimeoutDefaultMs,
     connectionIdleMs: connectionIdleDefaultMs,
+    connectionMaxMs: Number.POSITIVE_INFINITY,
+    keepAliveMs: 0,
     requestsPerConnectionMax: Number.POSITIVE_INFINITY,
     http2: undefined,
     thresholds: defaultThresholds,

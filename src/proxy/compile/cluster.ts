@@ -63,6 +63,8 @@ export function compileCluster(message: ClusterMessage, secrets: SecretStore): C
     ...(type === originalType ? originalBalancing : compileBalancing(message)),
     connectTimeoutMs: durationMs(message.connectTimeout, connectTimeoutDefaultMs),
     connectionIdleMs: durationMs(options?.idleTimeout, connectionIdleDefaultMs) || Number.POSITIVE_INFINITY,
+    connectionMaxMs: durationMs(options?.maxConnectionDuration, 0) || Number.POSITIVE_INFINITY,
+    keepAliveMs: keepAliveMs(message),
     requestsPerConnectionMax: requestsMax || Number.POSITIVE_INFINITY,
     http2: upstreamHttp2(message),
     thresholds: compileThresholds(message, defaultPriority),
@@ -76,6 +78,15 @@ export function compileCluster(message: ClusterMessage, secrets: SecretStore): C
     dns,
   };
   return { cluster, inline: type === staticType || dns ? message.loadAssignment : undefined, secretNames };
+}
+
+/** Linux' own. */
+const keepAliveDefaultMs = 7_200_000;
+
+/** Time to the first probe; how often and how many follow is the kernel's to say. */
+function keepAliveMs({ upstreamConnectionOptions }: ClusterMessage): number {
+  const keepAlive = upstreamConnectionOptions?.tcpKeepalive;
+  return keepAlive === undefined ? 0 : (keepAlive.keepaliveTime ?? 0) * 1000 || keepAliveDefaultMs;
 }
 
 const originalBalancing = {

@@ -33,6 +33,7 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
   /** Handed out, but no stream opened yet. */
   #reserved = 0;
   #settled = false;
+  readonly #openedMs: number;
   #idleSinceMs: number;
   #gone = false;
   /** Requests whose users wait for the end of the current read. */
@@ -53,8 +54,10 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
     this.#use = http2;
     this.#runtime = runtime;
     this.#keeper = keeper;
-    this.#idleSinceMs = runtime.sweeper.nowMs;
+    this.#openedMs = runtime.sweeper.nowMs;
+    this.#idleSinceMs = this.#openedMs;
     socket.data = this;
+    if (cluster.keepAliveMs > 0) socket.setKeepAlive(true, cluster.keepAliveMs);
     this.h2 = new Http2Connection(socket, false, http2.limits, this);
     runtime.sweeper.add(this);
   }
@@ -78,6 +81,7 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
       h2.draining ||
       this.#endpoint.removed ||
       this.#served >= this.#cluster.requestsPerConnectionMax ||
+      this.#runtime.sweeper.nowMs - this.#openedMs > this.#cluster.connectionMaxMs ||
       h2.lastStreamId > streamIdMax - 4
     );
   }

@@ -41,6 +41,7 @@ export class UpstreamConnection implements Upstream, SocketOwner, IdleConnection
   #user: UpstreamUser | undefined;
   #served = 0;
   #idleSinceMs = 0;
+  readonly #openedMs: number;
   #closed = false;
   #paused = false;
   #state: "head" | "body" = "head";
@@ -62,7 +63,9 @@ export class UpstreamConnection implements Upstream, SocketOwner, IdleConnection
     this.#slot = slot;
     this.#cluster = cluster;
     this.#runtime = runtime;
+    this.#openedMs = runtime.sweeper.nowMs;
     socket.data = this;
+    if (cluster.keepAliveMs > 0) socket.setKeepAlive(true, cluster.keepAliveMs);
     runtime.sweeper.add(this);
   }
 
@@ -161,6 +164,7 @@ export class UpstreamConnection implements Upstream, SocketOwner, IdleConnection
       !this.writer.blocked &&
       this.#slot.current !== undefined &&
       this.#served < this.#cluster.requestsPerConnectionMax &&
+      this.#runtime.sweeper.nowMs - this.#openedMs < this.#cluster.connectionMaxMs &&
       endpoint.idle.length < idlePerEndpointMax;
     if (!keep) {
       this.close();
@@ -208,7 +212,9 @@ export class UpstreamConnection implements Upstream, SocketOwner, IdleConnection
   }
 
   onTick(nowMs: number): void {
-    if (this.#user === undefined && nowMs - this.#idleSinceMs > this.#cluster.connectionIdleMs) this.close();
+    if (this.#user !== undefined) return;
+    const { connectionIdleMs, connectionMaxMs } = this.#cluster;
+    if (nowMs - this.#idleSinceMs > connectionIdleMs || nowMs - this.#openedMs > connectionMaxMs) this.close();
   }
 
   onData(chunk: Buffer): void {
