@@ -12,7 +12,7 @@ import {
   server,
   startSecurityBed,
 } from "./security-bed.ts";
-import { until } from "./testbed.ts";
+import { Load, until } from "./testbed.ts";
 
 let bed: SecurityBed;
 beforeAll(async () => {
@@ -172,6 +172,32 @@ test("the trust domain is another, its aliases and cluster.local stand for it in
   await allow("cluster.local/ns/sec/sa/far");
   await bed.settle({ ...all(403), "sec/far": 200 });
 }, 60_000);
+
+/** By then everybody knows of a change, and has the certificates it asks for. */
+const settledMs = 1_500;
+
+test("the trust domain is changed without a failed request, if each is an alias of the other on the way", async () => {
+  const headers = { host: "server.test" };
+  const load = new Load(`${bed.url}/`, { workers: 4, pauseMs: 5, requestsMax: 20_000, headers });
+  // A connection that is kept has the certificates of its time: a client that has made none since is asked.
+  const caller = async (client: Client): Promise<string> => {
+    await Bun.sleep(settledMs);
+    const answer = await bed.from(client, { url: "http://server.sec/" });
+    return (answer.status === 200 && came(answer).headers["x-forwarded-client-cert"]) || "";
+  };
+  await bed.settings({ trustDomainAliases: ["td.example"] });
+  await Bun.sleep(settledMs);
+  await bed.settings({ trustDomain: "td.example", trustDomainAliases: ["cluster.local"] });
+  expect(await caller("sec/far")).toContain("URI=spiffe://td.example/ns/sec/sa/far");
+  await bed.settings({ trustDomainAliases: ["td.example"] });
+  expect(await caller("other/far")).toContain("URI=spiffe://cluster.local/ns/other/sa/far");
+  await bed.settings({});
+  await Bun.sleep(500);
+  const { sent, failures } = await load.stop();
+  console.log(`  ${sent} requests while the trust domain changed twice, ${failures.length} failed`);
+  expect(failures).toEqual([]);
+  expect(sent).toBeGreaterThan(200);
+}, 40_000);
 
 test("remote.ip is the client's by x-forwarded-for, as far as the proxies before the gateway are trusted", async () => {
   const selector = { matchLabels: { istio: "ingressgateway" } };

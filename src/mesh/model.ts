@@ -192,6 +192,9 @@ function workloadOf(pod: Pod, injected: boolean, config: MeshConfig): Workload |
   const gateway = pod.spec?.containers?.some((container) => container.image === "auto") ?? false;
   const role = gateway ? "router" : injected ? "sidecar" : undefined;
   const annotations = pod.metadata.annotations ?? {};
+  const serviceAccount = pod.spec?.serviceAccountName || "default";
+  const identityIn = (trustDomain: string): string => formatSpiffeId({ trustDomain, namespace, serviceAccount });
+  const others = (config.trustDomainAliases ?? []).filter((alias) => alias !== config.trustDomain);
   return {
     pod,
     key: `${namespace}/${name}`,
@@ -200,11 +203,8 @@ function workloadOf(pod: Pod, injected: boolean, config: MeshConfig): Workload |
     ip,
     nodeName: pod.spec?.nodeName ?? "",
     labels: pod.metadata.labels ?? {},
-    identity: formatSpiffeId({
-      trustDomain: config.trustDomain,
-      namespace,
-      serviceAccount: pod.spec?.serviceAccountName || "default",
-    }),
+    identity: identityIn(config.trustDomain),
+    ...(others.length > 0 && { otherIdentities: others.map(identityIn) }),
     injected: injected && !gateway,
     gateway,
     nodeId: role === undefined ? "" : `${role}~${ip}~${name}.${namespace}~${namespace}.svc.${config.clusterDomain}`,

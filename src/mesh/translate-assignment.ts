@@ -46,6 +46,7 @@ function endpointMetadata(workload: Workload, address: string, tunnel: boolean):
     filterMetadata["meshbed.tunnel"] = {
       address: `${address}:${workload.tunnelPort}`,
       identity: workload.identity,
+      ...(workload.otherIdentities && { aliases: [...workload.otherIdentities] }),
     };
   return create(MetadataSchema, { filterMetadata });
 }

@@ -88,7 +88,7 @@ export function createTranslator(options: {
     read = { settings: next.settings ?? read.settings, problems: next.problems };
     const { trustDomain = options.config.trustDomain, rootNamespace = options.config.rootNamespace } =
       read.settings ?? {};
-    config = { ...options.config, trustDomain, rootNamespace };
+    config = { ...options.config, trustDomain, trustDomainAliases: read.settings?.trustDomainAliases, rootNamespace };
     modelMemo = createModelMemo();
     kept.memo = createMemo();
   };

@@ -72,6 +72,8 @@ export interface MeshConfig {
   mode: "namespaces" | "ports";
   clusterDomain: string;
   trustDomain: string;
+  /** Of MeshConfig: other names of the same trust domain. */
+  trustDomainAliases?: readonly string[] | undefined;
   rootNamespace: string;
 }
 
@@ -127,6 +129,8 @@ export interface Workload {
   labels: Readonly<Record<string, string>>;
   /** SPIFFE id. */
   identity: string;
+  /** The same in the aliases of the trust domain: its certificate may still be, or be already, for one of these. */
+  otherIdentities?: readonly string[];
   /** Has a virtual sidecar. */
   injected: boolean;
   /** Is a gateway (image: auto). */

@@ -20,7 +20,8 @@ IDENTITY AND TELEMETRY, all under `filter_metadata["istio"]`:
 SUBSETS of the mesh are clusters of their own. Endpoints' `filter_metadata["envoy.lb"]` is read too: by `lb_subset_config` with a route's
   `metadata_match`, and its `hash_key` by consistent hashing.
 
-TUNNEL: `LbEndpoint.metadata.filter_metadata["meshbed.tunnel"] = {"address": "10.244.1.5:15008", "identity": "spiffe://…"}`.
+TUNNEL: `LbEndpoint.metadata.filter_metadata["meshbed.tunnel"] = {"address": "10.244.1.5:15008", "identity": "spiffe://…"}`,
+  and "aliases": the same identity under other names of the trust domain.
 The client certificate is the SDS secret `default` and the roots `ROOTCA` of the node id that owns the cluster. A tunnel
   that ends in this very process is not made: the inbound chain behind it runs. What is reached without a tunnel is connected to, and
   comes in at its own listener as from another node.

@@ -163,11 +163,11 @@ function compileEndpoint(
   let transport: Transport = { host, port, tls: cluster.tls, connectTarget: undefined };
   let key = cluster.tls ? `${address} ${cluster.tls.key}` : address;
   if (tunnel) {
-    const { address: via, identity } = tunnel;
+    const { address: via, identity, aliases } = tunnel;
     const parts = typeof via === "string" ? /^(.+):(\d+)$/.exec(via) : null;
     if (!parts || typeof identity !== "string")
       throw new MeshbedError("ENDPOINT_INVALID", `cluster ${cluster.name}: bad tunnel metadata on ${address}`);
-    const tls = tunnelTls(identity, tunnelContext);
+    const tls = tunnelTls(identity, Array.isArray(aliases) ? aliases : [], tunnelContext);
     transport = { host: parts[1]!, port: Number(parts[2]), tls, connectTarget: address };
     key = `${address} ${via} ${identity}`;
   }

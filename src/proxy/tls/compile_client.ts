@@ -107,8 +107,12 @@ function hostSettings(message: ClusterMessage, tls: ClientTls, at: string): Clie
   };
 }
 
-/** Mutual TLS to the proxy of the workload that is `identity`. */
-export const tunnelTls = (identity: string, context: () => object | undefined): ClientTls => ({
+/** Mutual TLS to the proxy of the workload that is `identity`, or by another name of its trust domain one of `aliases`. */
+export const tunnelTls = (
+  identity: string,
+  aliases: readonly unknown[],
+  context: () => object | undefined,
+): ClientTls => ({
   context,
   serverName: "",
   key: identity,
@@ -117,7 +121,7 @@ export const tunnelTls = (identity: string, context: () => object | undefined): 
     const code = (chainError as { code?: string } | null)?.code;
     if (chainError !== null && code !== "ERR_TLS_CERT_ALTNAME_INVALID") return `TLS: ${chainError.message}`;
     const id = spiffeIdOf(certificate?.subjectAltName);
-    return id === identity ? undefined : `TLS: peer is ${id ?? "nobody"}, not ${identity}`;
+    return id === identity || aliases.includes(id) ? undefined : `TLS: peer is ${id ?? "nobody"}, not ${identity}`;
   },
   forHost: undefined,
 });
