@@ -8,19 +8,23 @@ import { type Snapshot, type TypeUrl, typeUrls } from "../../src/xds/types.ts";
 import { address, endpointSlice, namespace, objectsOf, sidecars, virtualService } from "./objects.ts";
 
 const repeats = 20;
+const fullRepeats = 5;
 
 export interface Translation {
-  fullMs: number;
+  /** Each from nothing; the first in a process that has just started. */
+  fullMs: number[];
   endpointMs: number[];
   routeMs: number[];
 }
 
 export function measureTranslation(services: number): Translation {
-  const translator = createTranslator({
-    config: { mode: "namespaces", clusterDomain: "cluster.local", trustDomain: "cluster.local", rootNamespace: "i" },
-    rootsPem: "roots",
-    certificateOf: () => undefined,
-  });
+  const newTranslator = () =>
+    createTranslator({
+      config: { mode: "namespaces", clusterDomain: "cluster.local", trustDomain: "cluster.local", rootNamespace: "i" },
+      rootsPem: "roots",
+      certificateOf: () => undefined,
+    });
+  let translator = newTranslator();
   const ids = Array.from(
     { length: Math.min(sidecars, services * 2) },
     (_, n) => `sidecar~${address(n)}~pod-${n}.${namespace}~${namespace}.svc.cluster.local`,
@@ -33,7 +37,12 @@ export function measureTranslation(services: number): Translation {
     return realClock.monotonicMs() - startMs;
   };
   let objects = objectsOf(services);
-  const fullMs = translate(objects);
+  const fullMs: number[] = [];
+  for (let round = 0; round < fullRepeats; round++) {
+    translator = newTranslator();
+    objects = objectsOf(services);
+    fullMs.push(translate(objects));
+  }
   const endpointMs: number[] = [];
   const routeMs: number[] = [];
   for (let round = 0; round < repeats; round++) {

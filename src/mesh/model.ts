@@ -7,7 +7,7 @@ import { formatSpiffeId } from "../identity/spiffe.ts";
 import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
 import { createGatewayApi } from "./gateway-api/state.ts";
 import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
-import { sameItems, stable } from "./memo.ts";
+import { createMemo, type Memo, sameItems, stable } from "./memo.ts";
 import { ruleSource } from "./rule-source.ts";
 import { createEntryServices, type EntryServices, selectedEntries } from "./service-entries.ts";
 import type {
@@ -33,14 +33,10 @@ export function buildModel(
   settings: Pick<Model, "settings" | "settingsProblems">,
   memo: ModelMemo,
 ): Model {
-  const namespaceByName = new Map(objects.namespaces.map((n) => [n.metadata.name, n]));
-  const workloads: Workload[] = [];
-  for (const pod of objects.pods) {
-    const namespace = namespaceByName.get(pod.metadata.namespace ?? "");
-    const injected = isInjected(pod as Parameters<typeof isInjected>[0], namespace);
-    const workload = memo.workload(pod, injected, config);
-    if (workload !== undefined) workloads.push(workload);
-  }
+  const inhabitants = memo.keep("workloads", [objects.pods, objects.namespaces], () =>
+    workloadsOf(objects, config, memo),
+  );
+  const { workloads } = inhabitants;
   const slices = new Map<string, EndpointSlice[]>();
   for (const slice of objects.endpointSlices) {
     const name = slice.metadata.labels?.["kubernetes.io/service-name"];
@@ -68,16 +64,18 @@ export function buildModel(
     ...settings,
     services,
     serviceByHost,
-    workloads,
-    workloadByKey: new Map(workloads.map((w) => [w.key, w])),
-    workloadByNodeId: new Map(workloads.flatMap((w) => (w.nodeId === "" ? [] : [[w.nodeId, w] as const]))),
-    ruleSets: memo.delegated(
-      objects.virtualServices.toSorted(byAge).map((object) => memo.ruleSet(object, config)),
-      config,
+    ...inhabitants,
+    ruleSets: memo.keep("ruleSets", [objects.virtualServices], () =>
+      memo.delegated(
+        objects.virtualServices.toSorted(byAge).map((object) => memo.ruleSet(object, config)),
+        config,
+      ),
     ),
-    policiesByHost: Map.groupBy(
-      objects.destinationRules.toSorted(byAge).map((object) => memo.policy(object, config)),
-      ({ host }) => (host.startsWith("*") ? "*" : host),
+    policiesByHost: memo.keep("policies", [objects.destinationRules], () =>
+      Map.groupBy(
+        objects.destinationRules.toSorted(byAge).map((object) => memo.policy(object, config)),
+        ({ host }) => (host.startsWith("*") ? "*" : host),
+      ),
     ),
     gateways: objects.gateways.toSorted(byAge),
     ...memo.gatewayApi(objects, config),
@@ -92,8 +90,27 @@ export function buildModel(
   };
 }
 
-/** What is derived from one object only, kept as long as the object. */
+function workloadsOf(
+  objects: MeshObjects,
+  config: MeshConfig,
+  memo: ModelMemo,
+): Pick<Model, "workloads" | "workloadByKey" | "workloadByNodeId"> {
+  const namespaceByName = new Map(objects.namespaces.map((n) => [n.metadata.name, n]));
+  const workloads = objects.pods.flatMap((pod) => {
+    const namespace = namespaceByName.get(pod.metadata.namespace ?? "");
+    const injected = isInjected(pod as Parameters<typeof isInjected>[0], namespace);
+    return memo.workload(pod, injected, config) ?? [];
+  });
+  return {
+    workloads,
+    workloadByKey: new Map(workloads.map((w) => [w.key, w])),
+    workloadByNodeId: new Map(workloads.flatMap((w) => (w.nodeId === "" ? [] : [[w.nodeId, w] as const]))),
+  };
+}
+
+/** What is derived from one object, or from lists, kept as long as they are the same. */
 export interface ModelMemo {
+  keep: Memo["get"];
   workload(pod: Pod, injected: boolean, config: MeshConfig): Workload | undefined;
   service(service: Service, config: MeshConfig): Omit<ServiceModel, "slices">;
   ruleSet(object: RuleSet["object"], config: MeshConfig): RuleSet;
@@ -120,6 +137,7 @@ export function createModelMemo(): ModelMemo {
       }
       return workload === false ? undefined : workload;
     },
+    keep: createMemo().get,
     service: memoized(serviceOf),
     ruleSet: memoized(ruleSetOf),
     delegated: createDelegation(),
