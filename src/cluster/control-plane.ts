@@ -19,6 +19,7 @@ import { systemRandom } from "../kernel/random.ts";
 import { startMesh } from "../mesh/mesh.ts";
 import { startScheduler } from "../scheduler/scheduler.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
+import { reportBalancers } from "./balancers.ts";
 import { type ClusterConfig, evictionDelayMs, masterOf, nodeGraceMs, statePaths } from "./config.ts";
 import { serveProxyStatus } from "./control.ts";
 import { emitEvent } from "./events.ts";
@@ -84,8 +85,11 @@ export async function runControlPlane(
     volumesDir: paths.volumes,
     nodeCidr: podsCidr,
     clusterCaPem,
+    mode: config.isolation.mode,
   });
   const nodes = createInformer(deps, resources.nodes);
+  const serviceCache = createInformer(deps, resources.services);
+  const stopBalancers = reportBalancers(serviceCache, nodes, clock);
   const stopStatus = reportStatus(nodes, createInformer(deps, resources.pods), clock);
   const [scheduler] = await Promise.all([
     // The first node to register would otherwise get every pod.
@@ -96,6 +100,8 @@ export async function runControlPlane(
   await aborted(signal);
   stopAnswering();
   stopStatus();
+  stopBalancers();
+  serviceCache.stop();
   scheduler.stop();
   controllers.stop();
   await mesh.close();

@@ -1,5 +1,7 @@
 // What the processes of a testbed tell each other and the person at the terminal: one JSON object a line.
 
+import type { Balancer } from "./balancers.ts";
+
 export interface Counts {
   ready: number;
   total: number;
@@ -20,6 +22,8 @@ export type ClusterEvent =
       /** Where ready gateway pods listen, "ip:port". */
       gateway: { http: string[]; https: string[] };
     }
+  /** What this machine's loopback addresses lead to, all of it. */
+  | { type: "balancers"; balancers: Balancer[] }
   /** The gateway (or, without one, every pod) answers; the testbed is up. */
   | { type: "reached"; url: string }
   /** From a process that takes over from another one: that one may go. */

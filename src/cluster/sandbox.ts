@@ -5,6 +5,7 @@ import { prepareSandbox } from "../host/sandbox.ts";
 import { createTopology, type Topology } from "../host/topology.ts";
 import { aborted } from "../kernel/abort.ts";
 import { realClock } from "../kernel/clock.ts";
+import { insideRelays } from "./balancers.ts";
 import { Children } from "./children.ts";
 import { type ClusterConfig, kubeletRestartMs, mainCommand, masterOf, type NodeConfig, relaySocket } from "./config.ts";
 import { serveOrders } from "./control.ts";
@@ -101,8 +102,10 @@ function startAll(config: ClusterConfig, topology: Topology | undefined, childre
 export async function runSandbox(config: ClusterConfig, signal: AbortSignal): Promise<void> {
   const topology = await createMachines(config);
   const targets = new Targets();
+  const balancers = insideRelays();
   const children = new Children(config, clock, (event) => {
     targets.take(event);
+    balancers.take(event);
     if (event.type === "api-ready") startNodes();
     emitEvent(event);
   });

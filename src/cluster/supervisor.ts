@@ -6,6 +6,7 @@ import { sandboxArgv } from "../host/sandbox.ts";
 import { aborted } from "../kernel/abort.ts";
 import type { Cancel, Clock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
+import { outsideRelays } from "./balancers.ts";
 import type { ClusterConfig } from "./config.ts";
 import { logFile, mainCommand, relaySocket } from "./config.ts";
 import { type ClusterEvent, EventReader } from "./events.ts";
@@ -37,6 +38,7 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
   const log = logFile(config, "sandbox");
   const failed = Promise.withResolvers<MeshbedError>();
   const reach = new Reach(config, clock, signal, onEvent);
+  const balancers = outsideRelays((message) => appendFileSync(log, `${message}\n`));
   const events = new EventReader(
     (event) => {
       if (event.type === "failed")
@@ -45,6 +47,7 @@ export async function superviseCluster(config: ClusterConfig, options: Superviso
         );
       else onEvent(event);
       reach.take(event);
+      balancers.take(event);
     },
     (line) => appendFileSync(log, `${line}\n`),
   );

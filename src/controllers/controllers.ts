@@ -12,6 +12,7 @@ import { endpointsController } from "./endpoints.ts";
 import { endpointSliceController } from "./endpointslice.ts";
 import { eventExpiryController } from "./event-expiry.ts";
 import { garbageCollector } from "./garbage-collector.ts";
+import { gatewayClassController, gatewayDeploymentController } from "./gateway-deployment.ts";
 import { controllerIndexes } from "./indexes.ts";
 import { namespaceController } from "./namespace.ts";
 import { nodeCidrController } from "./node-cidr.ts";
@@ -39,6 +40,8 @@ export interface ControllersOptions {
   nodeCidr: string;
   /** Published as ConfigMap kube-root-ca.crt in every namespace. */
   clusterCaPem: string;
+  /** Whether pods have addresses of their own (the default) or ports of the machine. */
+  mode?: "namespaces" | "ports";
 }
 
 /** Runs until stop(); controllers wait for their informers, so the API server may come later. */
@@ -61,6 +64,9 @@ export function startControllers(options: ControllersOptions): { stop(): void; i
     endpointSliceController(deps),
     endpointsController(deps),
     serviceStatusController(deps),
+    // Gateways of the Gateway API.
+    gatewayClassController(deps),
+    gatewayDeploymentController(deps, options.mode ?? "namespaces"),
     serviceEntryAddressController(deps),
     // Failure: a lost node, then its pods, then what nobody removes.
     nodeLifecycleController(deps, nodeGraceMs),

@@ -1,5 +1,6 @@
-// Writes the addresses of LoadBalancer Services: the nodes on whose network their ready pods listen.
+// Writes the addresses of LoadBalancer Services: the nodes on whose network their ready pods listen, or one of this machine's own.
 
+import { isLocalAddress } from "../api/gateway-classes.ts";
 import { keyOf } from "../api/object.ts";
 import { endpointSlices, pods, services } from "../api/resources.ts";
 import type { EndpointSlice, Pod, Service } from "../api/types.ts";
@@ -47,7 +48,10 @@ export function serviceStatusController(deps: ControllerDeps): Controller {
   });
 }
 
-/** core/v1 LoadBalancerIngress of a Service: sorted, each node once; none for a Service of another type. */
+/**
+ * core/v1 LoadBalancerIngress of a Service: sorted, each node once; none for a Service of another type. Pods with addresses of their
+ * own are reached through a loopback address of this machine, where the supervisor relays to the node ports.
+ */
 export function plan(
   service: Service,
   slices: readonly EndpointSlice[],
@@ -55,8 +59,17 @@ export function plan(
 ): { ip: string; ipMode: "VIP" | "Proxy" }[] {
   if (service.spec?.type !== "LoadBalancer") return [];
   const ips = new Set<string>();
+  let hasOthers = false;
   for (const { conditions, addresses, targetRef } of slices.flatMap((slice) => slice.endpoints ?? []))
-    if (conditions?.ready === true && podOf(targetRef?.name ?? "")?.spec?.hostNetwork === true)
-      for (const ip of addresses) ips.add(ip);
+    if (podOf(targetRef?.name ?? "")?.spec?.hostNetwork !== true) hasOthers = true;
+    else if (conditions?.ready === true) for (const ip of addresses) ips.add(ip);
+  const own = hasOthers && ips.size === 0 ? localAddressOf(service) : undefined;
+  if (own !== undefined) return [{ ip: own, ipMode: "Proxy" }];
   return [...ips].sort().map((ip) => ({ ip, ipMode: "VIP" }));
+}
+
+/** The one it asks for, or the one its cluster IP stands for: 10.96.3.4 → 127.96.3.4. */
+function localAddressOf({ spec }: Service): string | undefined {
+  if (spec?.loadBalancerIP && isLocalAddress(spec.loadBalancerIP)) return spec.loadBalancerIP;
+  return spec?.clusterIP?.startsWith("10.") ? `127.${spec.clusterIP.slice(3)}` : undefined;
 }

@@ -6,6 +6,8 @@ export const bridgeIp = "172.20.0.1";
 export const machinesCidr = "172.20.0.0/24";
 export const servicesCidr = "10.96.0.0/12";
 export const podsCidr = "10.244.0.0/16";
+/** Of ServiceEntries' hosts; only sidecars know what is behind. */
+export const entriesCidr = "240.240.0.0/16";
 /** Port of the mTLS tunnel, on every pod IP, answered by the node's proxy. */
 export const tunnelPort = 15008;
 
@@ -24,6 +26,10 @@ export const podCidrOfNode = (nodeIp: string): string => `${podPrefixOfNode(node
  * whoever else runs on the node is handed to its proxy, as if he came from another node.
  */
 export const podGatewayOfNode = (nodeIp: string): string => `${podPrefixOfNode(nodeIp)}.1`;
+
+/** The last addresses of a node's range are its gateway pods': proxies themselves, what they send and get passes no proxy of the node. */
+export const firstGatewayHost = 240;
+export const gatewayCidrOfNode = (nodeIp: string): string => `${podPrefixOfNode(nodeIp)}.${firstGatewayHost}/28`;
 
 function podPrefixOfNode(nodeIp: string): string {
   const octet = Number(/^172\.20\.0\.(\d+)$/.exec(nodeIp)?.[1]);

@@ -3,7 +3,16 @@
 
 import type { Clock } from "../kernel/clock.ts";
 import { MeshbedError } from "../kernel/errors.ts";
-import { bridgeIp, machinesCidr, podCidrOfNode, podsCidr, servicesCidr, tunnelPort } from "./addresses.ts";
+import {
+  bridgeIp,
+  entriesCidr,
+  gatewayCidrOfNode,
+  machinesCidr,
+  podCidrOfNode,
+  podsCidr,
+  servicesCidr,
+  tunnelPort,
+} from "./addresses.ts";
 import { mustRun, toolPath } from "./process.ts";
 
 export interface Machine {
@@ -75,6 +84,7 @@ function podRoutes(node: Machine, nodes: readonly Machine[]): string[] {
       .map((other) => `route add ${podCidrOfNode(other.ip)} via ${other.ip} src ${node.ip} ${table}`),
     // An address no pod has (any more) must not fall through to the local routes: the proxy would call itself.
     `route add unreachable ${podsCidr} ${table}`,
+    `route add unreachable ${entriesCidr} ${table}`,
   ];
 }
 
@@ -101,6 +111,7 @@ export function nodeBatch(node: Machine, nodes: readonly Machine[]): string {
     // By the port range of outgoing connections, as answers to pods must find their way.
     `rule add pref 45 iif lo from ${node.ip} ipproto tcp sport ${ephemeralPorts.first}-${ephemeralPorts.last} lookup ${tunnelTable}`,
     `rule add pref 50 iif lo lookup ${podRoutesTable}`,
+    ...gatewayRules(node),
     `rule add pref 60 from ${podCidr} lookup local`,
     `rule add pref 100 lookup ${ownTable}`,
     // The node's own packets in a pod's name (answers of the tunnel) must find their way before rule 60.
@@ -110,6 +121,19 @@ export function nodeBatch(node: Machine, nodes: readonly Machine[]): string {
     "route add local default dev lo table local",
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/**
+ * Gateway pods are reached directly, and send like the node itself: to a pod of this node by its proxy, to all others straight.
+ */
+function gatewayRules({ ip }: Machine): string[] {
+  const gateways = gatewayCidrOfNode(ip);
+  return [
+    `rule add pref 30 to ${gateways} lookup ${podRoutesTable}`,
+    ...[tunnelTable, podRoutesTable, ownTable, "main"].map(
+      (table, i) => `rule add pref ${31 + i} from ${gateways} lookup ${table}`,
+    ),
+  ];
 }
 
 function clientBatch(client: Machine): string {

@@ -18,6 +18,7 @@ test("an address stays with its pod over a restart, is not reused at once, and t
   expect([again.assign("c"), again.assign("a")]).toEqual(["10.244.1.4", "10.244.1.2"]);
   again.retain(new Set(["a"]));
   expect(again.assign("d", "10.244.1.4")).toBe("10.244.1.4");
-  for (let i = 0; i < 251; i++) again.assign(`x${i}`);
+  for (let i = 0; i < 236; i++) again.assign(`x${i}`);
   expect(() => again.assign("one too many")).toThrow("no free address");
+  expect(again.assign("gateway", undefined, true)).toBe("10.244.1.240");
 });

@@ -1,18 +1,21 @@
 // Hands out pod addresses of the node's /24, the same to a pod again after the kubelet restarts.
 
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { firstGatewayHost } from "../host/addresses.ts";
 import { MeshbedError } from "../kernel/errors.ts";
 
 const firstHost = 2;
 /** 255 is the broadcast address. */
 const lastHost = 254;
+const ordinary = { first: firstHost, last: firstGatewayHost - 1 } as const;
+const ofGateways = { first: firstGatewayHost, last: lastHost } as const;
 
 export class AddressPool {
   readonly #prefix: string;
   readonly #path: string;
   readonly #hostByPod = new Map<string, number>();
   readonly #used = new Set<number>();
-  #next = firstHost;
+  readonly #next = new Map<object, number>();
 
   /** `prefix` is "10.244.1"; `path` is the file that keeps the assignments. An unreadable file counts as empty. */
   constructor(prefix: string, path: string) {
@@ -29,10 +32,10 @@ export class AddressPool {
   }
 
   /** The pod's address, assigned on first use; `wanted` (from the pod's status) is preferred. Throws ADDRESSES_EXHAUSTED. */
-  assign(podId: string, wanted?: string): string {
+  assign(podId: string, wanted?: string, isGateway = false): string {
     const known = this.#hostByPod.get(podId);
     if (known !== undefined) return `${this.#prefix}.${known}`;
-    const host = this.#free(wanted);
+    const host = this.#free(wanted, isGateway ? ofGateways : ordinary);
     this.#take(podId, host);
     this.#save();
     return `${this.#prefix}.${host}`;
@@ -59,17 +62,19 @@ export class AddressPool {
     for (const podId of [...this.#hostByPod.keys()]) if (!podIds.has(podId)) this.release(podId);
   }
 
-  #free(wanted: string | undefined): number {
+  #free(wanted: string | undefined, range: { first: number; last: number }): number {
     if (wanted?.startsWith(`${this.#prefix}.`)) {
       const host = Number(wanted.slice(this.#prefix.length + 1));
-      if (Number.isInteger(host) && host >= firstHost && host <= lastHost && !this.#used.has(host)) return host;
+      if (Number.isInteger(host) && host >= range.first && host <= range.last && !this.#used.has(host)) return host;
     }
     // Next fit: an address just released stays unused as long as possible, since others may still know its old owner.
-    const count = lastHost - firstHost + 1;
+    const { first, last } = range;
+    const count = last - first + 1;
+    const next = this.#next.get(range) ?? first;
     for (let i = 0; i < count; i++) {
-      const host = firstHost + ((this.#next - firstHost + i) % count);
+      const host = first + ((next - first + i) % count);
       if (this.#used.has(host)) continue;
-      this.#next = host === lastHost ? firstHost : host + 1;
+      this.#next.set(range, host === last ? first : host + 1);
       return host;
     }
     throw new MeshbedError(

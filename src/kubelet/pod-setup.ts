@@ -54,7 +54,8 @@ export function factsOf(context: NodeContext, pod: Pod, podIp: string): PodFacts
 export function addressOf(context: NodeContext, pod: Pod): string {
   const { runtime, nodeIp } = context.options;
   if (pod.spec?.hostNetwork || runtime.mode === "ports") return nodeIp;
-  return context.addresses.assign(pod.metadata.uid, pod.status?.podIP);
+  const isGateway = pod.spec?.containers.some(({ image }) => image === "auto") ?? false;
+  return context.addresses.assign(pod.metadata.uid, pod.status?.podIP, isGateway);
 }
 
 /** Throws MeshbedError MOUNT for volumes, ADDRESSES_EXHAUSTED, and what the runtime throws. */

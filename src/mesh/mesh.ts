@@ -15,6 +15,7 @@ import { shortType } from "../xds/protocol.ts";
 import type { SnapshotSource } from "../xds/push.ts";
 import { type Nack, type StreamStatus, startAdsServer } from "../xds/server.ts";
 import { isProxyless, mayAsk } from "./admission.ts";
+import { createStatusWriter } from "./gateway-api/status-writer.ts";
 import { certificateLifetimeMs, settingsName, settingsNamespace } from "./mesh-settings.ts";
 import { createReporter } from "./report.ts";
 import { onlyStatusChanged, type Versioned } from "./rule-status.ts";
@@ -87,6 +88,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const served = serve(translator);
   const events = createEventRecorder({ client, component: "meshbed-mesh", clock, log });
   const reporter = createReporter(events, log);
+  const statuses = createStatusWriter(client, clock, log);
   const lifetimeMs = options.certificateLifetimeMs ?? workloadLifetimeMs;
   const ruleStatuses = createRuleStatusWriter({ client, clock, log, events }, () => ({
     model: translator.model,
@@ -107,10 +109,11 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     counts.lastUpdateMs = clock.monotonicMs() - startedMs;
     served.notify();
     reporter.report(translator.model, objects);
+    statuses.update(translator.model, objects);
     ruleStatuses.changed();
   });
   const stop = (): void => {
-    for (const part of [coalescer, ruleStatuses, watched]) part.stop();
+    for (const part of [coalescer, ruleStatuses, watched, statuses]) part.stop();
     certificates.close();
   };
   const ready = watched.synced.then(() => {

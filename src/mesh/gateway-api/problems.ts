@@ -1,0 +1,29 @@
+// What routes and gateways of the Gateway API ask for and do not get, beside what their statuses say. Pure.
+
+import type { Model, Problem } from "../types.ts";
+
+export function gatewayApiProblems({ gatewayApi }: Model): Problem[] {
+  const problems: Problem[] = [];
+  for (const { route, notices, parents, resolved, partiallyInvalid } of gatewayApi.routes) {
+    const say = (reason: string, field: string, message: string): number =>
+      problems.push({ object: route, reason, field, message });
+    for (const { field, message } of notices) say("NotCarriedOut", field, message);
+    if (partiallyInvalid !== undefined) say("NotCarriedOut", "spec.rules", partiallyInvalid);
+    if (!resolved.ok) say("ReferenceNotFound", "spec.rules", `spec.rules: ${resolved.message}`);
+    parents.forEach(({ accepted }, index) => {
+      const field = `spec.parentRefs[${index}]`;
+      if (!accepted.ok) say(accepted.reason, field, `${field}: ${accepted.message}`);
+    });
+  }
+  for (const { gateway, listeners, unusable } of gatewayApi.gateways) {
+    const say = (reason: string, field: string, message: string): number =>
+      problems.push({ object: gateway, reason, field, message: `${field}: ${message}` });
+    if (gateway.spec.tls?.frontend) say("NotCarriedOut", "spec.tls.frontend", "clients are not asked for certificates");
+    for (const message of unusable) say("AddressNotUsable", "spec.addresses", message);
+    listeners.forEach(({ accepted, conflicted, resolved }, index) => {
+      for (const verdict of [accepted, conflicted, resolved])
+        if (!verdict.ok) say(verdict.reason, `spec.listeners[${index}]`, verdict.message);
+    });
+  }
+  return problems;
+}
