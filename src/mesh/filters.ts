@@ -104,6 +104,7 @@ export function httpManager(options: {
 
 export interface TcpSettings {
   idleTimeoutMs: number | undefined;
+  maxDurationMs: number | undefined;
   /** A client's connections go to one endpoint. */
   hashSourceIp: boolean;
 }
@@ -127,6 +128,7 @@ export function tcpProxy(
           : { case: "weightedClusters", value: { clusters: [...clusters] } },
         accessLog: [...(telemetry?.accessLog ?? [])],
         ...(settings?.idleTimeoutMs && { idleTimeout: durationOf(settings.idleTimeoutMs) }),
+        ...(settings?.maxDurationMs && { maxDownstreamConnectionDuration: durationOf(settings.maxDurationMs) }),
         ...(settings?.hashSourceIp && { hashPolicy: [{ policySpecifier: { case: "sourceIp", value: {} } }] }),
       }),
     },

@@ -185,11 +185,13 @@ function placeOf({ memo, model, objects }: Pass, { nodeName, labels: own }: Wher
         policy ? [policy, ...(policy.portLevelSettings ?? [])] : [],
       ),
     );
-    const labels = policies.flatMap(({ loadBalancer }) => loadBalancer?.localityLbSetting?.failoverPriority ?? []);
-    const matters = policies.some((policy) => policy.outlierDetection ?? policy.loadBalancer?.localityLbSetting);
+    const { localityLbSetting: meshWide } = model.settings;
+    const settings = [meshWide, ...policies.map(({ loadBalancer }) => loadBalancer?.localityLbSetting)];
+    const labels = settings.flatMap((setting) => setting?.failoverPriority ?? []);
+    const matters = settings.some(Boolean) || policies.some(({ outlierDetection }) => outlierDetection);
     return { matters, labels: [...new Set(labels)].sort() };
   });
-  const locality = localityOf(model, nodeName);
+  const locality = localityOf(model, nodeName, own);
   const labels = placeLabels(model, nodeName, own) as Readonly<Record<string, string>>;
   const values = asked.labels.map((name) => labels[name] ?? "").join("\0");
   return { key: asked.matters ? `${localityText(locality)}|${values}` : "", locality, labels };
@@ -212,7 +214,8 @@ function assignments(
     ...service.slices,
     ...workloadsOf(service, model),
   ];
-  const from = rules.length > 0 ? `${rules.map(({ metadata }) => metadata.uid).join()}|${place?.key}` : "";
+  const isPlaced = rules.length > 0 || model.settings.localityLbSetting !== undefined;
+  const from = isPlaced ? `${rules.map(({ metadata }) => metadata.uid).join()}|${place?.key}` : "";
   return memo.get(`assignment|${service.namespace}/${service.host}|${policy !== undefined}|${from}`, inputs, () =>
     serviceAssignments(model, service, policy, place).map((message) => interner.named(typeUrls.endpoint, message)),
   );

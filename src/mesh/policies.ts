@@ -86,7 +86,10 @@ function merge(rules: readonly Policy[]): AppliedPolicy {
   };
 }
 
-export type PortPolicy = Pick<TrafficPolicy, "loadBalancer" | "connectionPool" | "outlierDetection" | "tls">;
+export type PortPolicy = Pick<
+  TrafficPolicy,
+  "loadBalancer" | "connectionPool" | "outlierDetection" | "tls" | "retryBudget"
+>;
 
 /**
  * What holds for one port. A port-level setting replaces everything less specific whole; a subset's policy overrides the top
@@ -103,6 +106,21 @@ export function policyOfPort(
     const level: PortPolicy | undefined = ofPort ?? policy;
     for (const field of ["loadBalancer", "connectionPool", "outlierDetection", "tls"] as const)
       if (ofPort !== undefined || level?.[field] !== undefined) Object.assign(merged, { [field]: level?.[field] });
+    // Ports have none of their own.
+    if (policy?.retryBudget !== undefined) merged.retryBudget = policy.retryBudget;
+  }
+  return merged;
+}
+
+/** With what MeshConfig says where the rule says nothing; a rule's localityLbSetting replaces the mesh's whole. */
+export function withMeshSettings({ settings }: Model, policy: PortPolicy): PortPolicy {
+  const { localityLbSetting, connectTimeout, tcpKeepalive } = settings;
+  const merged = { ...policy };
+  if (localityLbSetting && !policy.loadBalancer?.localityLbSetting)
+    merged.loadBalancer = { ...policy.loadBalancer, localityLbSetting };
+  if (connectTimeout || tcpKeepalive) {
+    const tcp = { ...(connectTimeout && { connectTimeout }), ...(tcpKeepalive && { tcpKeepalive }) };
+    merged.connectionPool = { ...policy.connectionPool, tcp: { ...tcp, ...policy.connectionPool?.tcp } };
   }
   return merged;
 }
@@ -113,14 +131,15 @@ export const subsetPolicy = (policy: AppliedPolicy, name: string | undefined, po
 
 /** What the listener of a TCP port takes from the rules; its clusters take the rest. */
 export function tcpSettingsOf({ loadBalancer, connectionPool }: PortPolicy): TcpSettings {
-  const idle = connectionPool?.tcp?.idleTimeout;
+  const { idleTimeout: idle, maxConnectionDuration: most } = connectionPool?.tcp ?? {};
   return {
     idleTimeoutMs: idle === undefined ? undefined : parseDurationMs(idle),
+    maxDurationMs: most === undefined ? undefined : parseDurationMs(most),
     hashSourceIp: loadBalancer?.consistentHash?.useSourceIp === true,
   };
 }
 
-/** Undefined where switched off; only a rule can say so, as the mesh's default is on. */
+/** Undefined where switched off. */
 const localitySetting = ({ loadBalancer }: PortPolicy) =>
   loadBalancer?.localityLbSetting?.enabled === false ? undefined : (loadBalancer?.localityLbSetting ?? {});
 

@@ -41,11 +41,6 @@ function httpRuleProblems(rule: HttpRule, path: string, report: Report): void {
   if (abort?.["http2Error"] !== undefined) report(`${path}.fault.abort.http2Error`, "no fault is injected");
   if (abort?.["grpcStatus"] !== undefined && grpcCodeOf(String(abort["grpcStatus"])) === undefined)
     report(`${path}.fault.abort.grpcStatus`, `"${abort["grpcStatus"]}" is no gRPC status: no fault is injected`);
-  if (rule.retries?.retryRemoteLocalities)
-    report(
-      `${path}.retries.retryRemoteLocalities`,
-      "has no effect: retries keep to the priorities the balancer chooses",
-    );
   const routes = rule.route ?? [];
   if (routes.length > 1 && routes.every(({ weight }) => !weight))
     report(`${path}.route`, "all weights are 0: requests are answered with 503");
@@ -82,14 +77,15 @@ function policyProblems(
   const locality = loadBalancer?.localityLbSetting;
   if (outliers === undefined && (locality?.failover?.length || locality?.failoverPriority?.length))
     report(`${path}.loadBalancer.localityLbSetting`, "failover has no effect without outlierDetection");
-  for (const field of ["tcpKeepalive", "maxConnectionDuration"] as const)
-    if (pool?.tcp?.[field] !== undefined) report(`${path}.connectionPool.tcp.${field}`, "is ignored");
+  for (const field of ["probes", "interval"] as const)
+    if (pool?.tcp?.tcpKeepalive?.[field])
+      report(`${path}.connectionPool.tcp.tcpKeepalive.${field}`, "is the kernel's own; only time is carried out");
   if (tls?.credentialName !== undefined)
     report(
       `${path}.tls.${credentialField}`,
       "gateways are given the Secret, sidecars only by a rule with workloadSelector",
     );
-  for (const field of ["tunnel", "proxyProtocol", "retryBudget"])
+  for (const field of ["tunnel", "proxyProtocol"])
     if ((policy as Record<string, unknown>)[field] !== undefined) report(`${path}.${field}`, "is not carried out");
   policy.portLevelSettings?.forEach((setting, index) => {
     policyProblems(setting as TrafficPolicy, `${path}.portLevelSettings[${index}]`, report);

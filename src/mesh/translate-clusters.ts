@@ -1,6 +1,6 @@
 // Services and DestinationRules → clusters. Pure.
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type Cluster,
   ClusterSchema,
@@ -14,7 +14,7 @@ import {
 import { parseDurationMs } from "../api/duration.ts";
 import { adsSource, durationOf, istioMetadata, tcpAddress } from "./envoy.ts";
 import { isHttp } from "./model.ts";
-import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities } from "./policies.ts";
+import { type AppliedPolicy, type PortPolicy, policyOfPort, weightsLocalities, withMeshSettings } from "./policies.ts";
 import { balancingOf } from "./translate-balancing.ts";
 import { dnsDiscovery } from "./translate-entries.ts";
 import { setHttpOptions, setServerProtocol } from "./translate-http-options.ts";
@@ -25,6 +25,9 @@ import type { Model, PortModel, Protocol, ServiceModel, Subset, Workload } from 
 const connectTimeoutMs = 10_000;
 /** Istio: no limit unless a connectionPool is set. */
 const unlimited = 4_294_967_295;
+/** Istio, of a retryBudget that does not say. */
+const retryBudgetPercent = 20;
+const retryConcurrencyMin = 3;
 
 export const passthroughName = "PassthroughCluster";
 export const blackHoleName = "BlackHoleCluster";
@@ -61,11 +64,10 @@ export function serviceClusters(model: Model, service: ServiceModel, policy: App
   const clusters: Cluster[] = [];
   for (const port of service.ports) {
     if (port.protocol === "udp") continue;
-    clusters.push(cluster(model, service, port, undefined, policyOfPort(policy.trafficPolicy, undefined, port.port)));
-    for (const subset of policy.subsets)
-      clusters.push(
-        cluster(model, service, port, subset, policyOfPort(policy.trafficPolicy, subset.trafficPolicy, port.port)),
-      );
+    for (const subset of [undefined, ...policy.subsets]) {
+      const own = policyOfPort(policy.trafficPolicy, subset?.trafficPolicy, port.port);
+      clusters.push(cluster(model, service, port, subset, withMeshSettings(model, own)));
+    }
   }
   return clusters;
 }
@@ -107,7 +109,8 @@ function cluster(
         }),
       },
     }),
-    circuitBreakers: thresholds(pool),
+    circuitBreakers: thresholds(pool, policy.retryBudget),
+    ...keepAliveOf(pool?.tcp?.tcpKeepalive),
     ...(outlier && { outlierDetection: outlierDetection(outlier) }),
     ...(transportSocket && { transportSocket }),
     metadata: istioMetadata({
@@ -126,7 +129,7 @@ const withNames = (tls: NonNullable<PortPolicy["tls"]>, names: readonly string[]
   tls.subjectAltNames?.length || names.length === 0 ? tls : { ...tls, subjectAltNames: [...names] };
 
 /** 0 means unset (Istio), not none at all. */
-function thresholds(pool: PortPolicy["connectionPool"]) {
+function thresholds(pool: PortPolicy["connectionPool"], budget?: PortPolicy["retryBudget"]) {
   return {
     thresholds: [
       {
@@ -134,9 +137,31 @@ function thresholds(pool: PortPolicy["connectionPool"]) {
         maxPendingRequests: pool?.http?.http1MaxPendingRequests || unlimited,
         maxRequests: pool?.http?.http2MaxRequests || unlimited,
         maxRetries: pool?.http?.maxRetries || unlimited,
+        ...(budget && {
+          retryBudget: {
+            budgetPercent: { value: budget.percent ?? retryBudgetPercent },
+            minRetryConcurrency: budget.minRetryConcurrency ?? retryConcurrencyMin,
+          },
+        }),
       },
     ],
   };
+}
+
+type KeepAlive = NonNullable<NonNullable<PortPolicy["connectionPool"]>["tcp"]>["tcpKeepalive"];
+
+/** Envoy has whole seconds. */
+function keepAliveOf(settings: KeepAlive): Pick<MessageInitShape<typeof ClusterSchema>, "upstreamConnectionOptions"> {
+  if (settings === undefined) return {};
+  const seconds = (text: string | undefined) => (text ? Math.ceil((parseDurationMs(text) ?? 0) / 1000) : 0);
+  const { probes } = settings;
+  const [time, interval] = [seconds(settings.time), seconds(settings.interval)];
+  const tcpKeepalive = {
+    ...(probes && { keepaliveProbes: probes }),
+    ...(time > 0 && { keepaliveTime: time }),
+    ...(interval > 0 && { keepaliveInterval: interval }),
+  };
+  return { upstreamConnectionOptions: { tcpKeepalive } };
 }
 
 /** Istio's defaults where a field is absent (LIMITS of outlier detection); only consecutive errors are looked at. */

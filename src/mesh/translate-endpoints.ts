@@ -2,7 +2,7 @@
 
 import type { ClusterLoadAssignment } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { matchesMap } from "../api/selectors.ts";
-import { type AppliedPolicy, policyOfPort } from "./policies.ts";
+import { type AppliedPolicy, policyOfPort, withMeshSettings } from "./policies.ts";
 import { givenEndpoints } from "./service-entries.ts";
 import { assignment } from "./translate-assignment.ts";
 import { outboundName } from "./translate-clusters.ts";
@@ -74,7 +74,10 @@ export function serviceAssignments(
     const all = endpointsOf(model, service, port);
     for (const subset of [undefined, ...(policy?.subsets ?? [])]) {
       const name = outboundName(port.port, subset?.name ?? "", service.host);
-      const applied = policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port);
+      const applied = withMeshSettings(
+        model,
+        policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port),
+      );
       // Auto mTLS is for the mesh's own: what is said to be outside is reached as the rules say (Istio: MeshExternal).
       const tunnel =
         policy !== undefined && usesTunnel(applied.tls, model) && !(service.entry?.isExternal && !applied.tls);

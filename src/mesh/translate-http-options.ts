@@ -33,11 +33,14 @@ export function setHttpOptions(
   const http = pool?.http;
   const idleMs = http?.idleTimeout === undefined ? undefined : parseDurationMs(http.idleTimeout);
   const requestsMax = http?.maxRequestsPerConnection || undefined;
+  const most = pool?.tcp?.maxConnectionDuration;
+  const mostMs = most === undefined ? undefined : parseDurationMs(most);
   const common = create(CommonSchema);
   if (idleMs !== undefined) common.idleTimeout = durationOf(idleMs);
+  if (mostMs) common.maxConnectionDuration = durationOf(mostMs);
   const version = versionOf(protocol, http, h2UpgradePolicy);
   if (version === undefined) {
-    if (idleMs !== undefined) cluster.commonHttpProtocolOptions = common;
+    if (idleMs !== undefined || mostMs) cluster.commonHttpProtocolOptions = common;
     if (requestsMax !== undefined) cluster.maxRequestsPerConnection = requestsMax;
     if (serverName !== undefined) cluster.upstreamHttpProtocolOptions = create(ServerNameSchema, serverName);
     return;

@@ -35,12 +35,18 @@ export interface LocalityGroup<E> {
   endpoints: E[];
 }
 
+const localityLabel = "istio-locality";
 const regionLabel = "topology.kubernetes.io/region";
 const zoneLabel = "topology.kubernetes.io/zone";
 const subZoneLabel = "topology.istio.io/subzone";
 
-/** By the labels of the node. */
-export function localityOf(model: Model, nodeName: string): Locality {
+/** By the labels of the node, unless the workload's say it: "region.zone.subzone", or with slashes (Istio: GetLocalityLabel). */
+export function localityOf(model: Model, nodeName: string, own: Readonly<Record<string, string>> = {}): Locality {
+  const said = own[localityLabel];
+  if (said) {
+    const [region = "", zone = "", subZone = ""] = said.split(said.includes("/") ? "/" : ".");
+    return { region, zone, subZone };
+  }
   const labels = model.nodeByName.get(nodeName)?.metadata.labels ?? {};
   return { region: labels[regionLabel] ?? "", zone: labels[zoneLabel] ?? "", subZone: labels[subZoneLabel] ?? "" };
 }
@@ -49,7 +55,7 @@ export const localityText = ({ region, zone, subZone }: Locality): string => `${
 
 /** A workload's labels with those of its node's place, as Istio adds them. */
 export function placeLabels(model: Model, nodeName: string, labels: Readonly<Record<string, string>> = {}) {
-  const { region, zone, subZone } = localityOf(model, nodeName);
+  const { region, zone, subZone } = localityOf(model, nodeName, labels);
   const places = { [regionLabel]: region, [zoneLabel]: zone, [subZoneLabel]: subZone };
   return { ...labels, ...places, "kubernetes.io/hostname": nodeName };
 }
@@ -66,7 +72,7 @@ export function groupByLocality<E extends Placed>(
   const labels = failover?.priority ?? [];
   const groups = new Map<string, LocalityGroup<E>>();
   for (const endpoint of endpoints) {
-    const locality = endpoint.locality ?? localityOf(model, endpoint.nodeName);
+    const locality = endpoint.locality ?? localityOf(model, endpoint.nodeName, endpoint.workload?.labels);
     const own =
       labels.length > 0 ? placeLabels(model, endpoint.nodeName, endpoint.labels ?? endpoint.workload?.labels) : {};
     let priority = 0;

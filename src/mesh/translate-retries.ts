@@ -3,6 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type RetryPolicy, RetryPolicySchema } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { PreviousHostsPredicateSchema } from "#gen/xds/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
+import { PreviousPrioritiesConfigSchema } from "#gen/xds/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js";
 import { parseDurationMs } from "../api/duration.ts";
 import { durationOf, pack } from "./envoy.ts";
 import type { HttpRule, Model } from "./types.ts";
@@ -17,6 +18,12 @@ const hostSelectionAttempts = 5n;
 const previousHosts = {
   name: "envoy.retry_host_predicates.previous_hosts",
   configType: { case: "typedConfig", value: pack(PreviousHostsPredicateSchema, {}) },
+} as const;
+
+/** After each second failed try, as Istio sets it. */
+const previousPriorities = {
+  name: "envoy.retry_priorities.previous_priorities",
+  configType: { case: "typedConfig", value: pack(PreviousPrioritiesConfigSchema, { updateFrequency: 2 }) },
 } as const;
 
 type Retries = NonNullable<HttpRule["retries"]>;
@@ -49,6 +56,7 @@ function policyOf(retries: Retries | undefined, hashed: boolean): RetryPolicy {
     hostSelectionRetryMaxAttempts: hostSelectionAttempts,
     ...(perTryMs && { perTryTimeout: durationOf(perTryMs) }),
     ...(avoid && { retryHostPredicate: [previousHosts] }),
+    ...(retries?.retryRemoteLocalities && { retryPriority: previousPriorities }),
     ...(backoffMs && { retryBackOff: { baseInterval: durationOf(backoffMs) } }),
   });
 }
