@@ -65,6 +65,8 @@ const extensions = createRegistry(
 /** What a case shows: resources of a node id, all of a type or some by name ("*" at the end: by prefix). */
 interface Show {
   node: string;
+  /** "grpc": what a client without a proxy is told. */
+  generator?: "grpc";
   type: keyof typeof typeUrls;
   names?: string[];
 }
@@ -142,7 +144,8 @@ export function renderCase(name: string): string {
   });
   translator.update(objects as unknown as MeshObjects);
   const shown = shows.map((show) => {
-    const group = translator.snapshot(show.node)?.resources[typeUrls[show.type]];
+    const snapshot = show.generator ? translator.proxyless(show.node) : translator.snapshot(show.node);
+    const group = snapshot?.resources[typeUrls[show.type]];
     if (group === undefined) throw new Error(`${name}: node ${show.node} has no resources of type ${show.type}`);
     const wanted = (resource: string) => show.names?.some((pattern) => fits(pattern, resource)) ?? true;
     const resources = group.resources.filter((resource) => wanted(resource.name));

@@ -225,6 +225,24 @@ describe("the mesh over ADS", () => {
     source.close();
   });
 
+  test("says in an Event on the pod what its proxy refuses", async () => {
+    const source = connection.open(sidecarId);
+    source.subscribe(typeUrls.cluster, "*", ({ changed }) => new Map(changed.map(({ name }) => [name, "is too blue"])));
+    const deadlineMs = realClock.monotonicMs() + 3_000;
+    let found: { message?: string; involvedObject?: { kind?: string; name?: string } } | undefined;
+    while (found === undefined && realClock.monotonicMs() < deadlineMs) {
+      await realClock.sleep(20);
+      const { items } = await client.list(resources.events, { namespace: "video" });
+      found = items.find(({ reason }) => reason === "ConfigurationRefused");
+    }
+    expect(found).toMatchObject({ involvedObject: { kind: "Pod", name: "web-1" } });
+    expect(found?.message).toStartWith("the proxy does not take configuration it was sent (Cluster): ");
+    expect(found?.message).toContain(`${clusterName}: is too blue`);
+    const stream = mesh.proxyStatus().find(({ types }) => types.some(({ refused }) => clusterName in refused));
+    expect(stream?.nodeId).toBe(sidecarId);
+    source.close();
+  });
+
   test("says in an Event what it does not carry out", async () => {
     await client.create(resources.destinationRules, {
       apiVersion: "networking.istio.io/v1",
@@ -239,7 +257,9 @@ describe("the mesh over ADS", () => {
       const { items } = await client.list(resources.events, { namespace: "video" });
       messages = items.filter(({ reason }) => reason === "NotCarriedOut").map(({ message }) => message);
     }
-    expect(messages).toEqual(["spec.trafficPolicy.loadBalancer.warmup: has no effect: only ROUND_ROBIN and LEAST_REQUEST warm up"]);
+    expect(messages).toEqual([
+      "spec.trafficPolicy.loadBalancer.warmup: has no effect: only ROUND_ROBIN and LEAST_REQUEST warm up",
+    ]);
   });
 
   test("a restarted control plane tells connected proxies nothing until it has read everything", async () => {
