@@ -18,8 +18,8 @@ import { HttpConnectionManagerSchema } from "#gen/xds/envoy/extensions/filters/n
 import { RBACSchema as NetworkRbacSchema } from "#gen/xds/envoy/extensions/filters/network/rbac/v3/rbac_pb.js";
 import { TcpProxySchema } from "#gen/xds/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js";
 import { UriTemplateMatchConfigSchema } from "#gen/xds/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js";
-import { PreviousPrioritiesConfigSchema } from "#gen/xds/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js";
 import { PreviousHostsPredicateSchema } from "#gen/xds/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js";
+import { PreviousPrioritiesConfigSchema } from "#gen/xds/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js";
 import {
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,

@@ -74,10 +74,7 @@ export function serviceAssignments(
     const all = endpointsOf(model, service, port);
     for (const subset of [undefined, ...(policy?.subsets ?? [])]) {
       const name = outboundName(port.port, subset?.name ?? "", service.host);
-      const applied = withMeshSettings(
-        model,
-        policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port),
-      );
+      const applied = withMeshSettings(model, policyOfPort(policy?.trafficPolicy, subset?.trafficPolicy, port.port));
       // Auto mTLS is for the mesh's own: what is said to be outside is reached as the rules say (Istio: MeshExternal).
       const tunnel =
         policy !== undefined && usesTunnel(applied.tls, model) && !(service.entry?.isExternal && !applied.tls);
