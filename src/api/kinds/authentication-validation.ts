@@ -56,7 +56,12 @@ function validateJwtRule(rule: JwtRule, path: string): FieldError[] {
   rule.outputClaimToHeaders?.forEach(({ header, claim }, i) => {
     const at = child(path, "outputClaimToHeaders", i);
     errors.push(...validateHeaderName(header, child(at, "header")));
+    if (header.startsWith(":")) errors.push(invalid(child(at, "header"), header, "must not be a pseudo header"));
     if (claim === "") errors.push(required(child(at, "claim"), "claim name must be non-empty string"));
+  });
+  rule.spaceDelimitedClaims?.forEach((claim, i) => {
+    if (claim === "")
+      errors.push(required(child(path, "spaceDelimitedClaims", i), "claim name must be non-empty string"));
   });
   errors.push(...validateDuration(rule.timeout, child(path, "timeout")));
   return errors;

@@ -1,6 +1,6 @@
 // What is wrong with an AuthorizationPolicy (Istio pkg/config/validation ValidateAuthorizationPolicy, security.ValidateAttribute).
 
-import { child, forbidden, invalid, required } from "../field-errors.ts";
+import { child, forbidden, invalid, required, tooLong } from "../field-errors.ts";
 import type { FieldError } from "../kind.ts";
 import type { AuthorizationRule, Condition } from "../security.ts";
 import type { AuthorizationPolicy } from "../types.ts";
@@ -121,26 +121,37 @@ function validateValue(name: string, value: string, path: string): FieldError[] 
   if (rangeFields.includes(name) && !isRange(value)) return [invalid(path, value, "invalid CIDR range")];
   if (portFields.includes(name) && !isPort(value)) return [invalid(path, value, "must be between 0 and 65535")];
   if (name === "paths" || name === "notPaths") return validatePath(value, path);
+  if (name === "serviceAccounts" || name === "notServiceAccounts") return validateAccount(value, path);
   return [];
 }
 
-/** Templates ({*}, {**}) stand for whole segments, {**} last; they do not mix with a plain star. */
+const accountMax = 320;
+
+function validateAccount(value: string, path: string): FieldError[] {
+  if (value.length > accountMax) return [tooLong(path, accountMax)];
+  if (/^([^/*]+\/)?[^/*]+$/.test(value)) return [];
+  return [invalid(path, value, "must be 'serviceAccount' or 'namespace/serviceAccount', without wildcards")];
+}
+
 function validatePath(value: string, path: string): FieldError[] {
   if (!/[{}]/.test(value)) return [];
   const problem = templateProblem(value);
   return problem === undefined ? [] : [invalid(path, value, problem)];
 }
 
+/** Templates ({*}, {**}) stand for whole segments, beside literals as Envoy's URI templates allow them. */
 function templateProblem(value: string): string | undefined {
   if (!value.startsWith("/")) return "a path template must begin with /";
-  const segments = value.slice(1).split("/");
-  for (const segment of segments) {
-    if (segment === "{*}" || segment === "{**}") continue;
-    if (/[{}]/.test(segment)) return 'braces are only for the path templates "{*}" and "{**}"';
-    if (segment.includes("*")) return 'the character "*" may not be used together with path templates';
+  let isOpenEnded = false;
+  for (const segment of value.replace(/^\/|\/$/g, "").split("/")) {
+    if (segment === "{*}" || segment === "{**}") {
+      if (isOpenEnded) return '"{**}" is not the last operator';
+      isOpenEnded = segment === "{**}";
+    } else if (/[{}]/.test(segment)) return 'braces are only for the path templates "{*}" and "{**}"';
+    else if (!/^[a-zA-Z0-9\-._~%!$&'()+,;:@]+$/.test(segment))
+      return `segment ${JSON.stringify(segment)} is not a literal that may stand beside path templates`;
   }
-  const any = segments.indexOf("{**}");
-  return any >= 0 && any !== segments.length - 1 ? '"{**}" must be the last segment' : undefined;
+  return undefined;
 }
 
 function isRange(value: string): boolean {
@@ -161,8 +172,10 @@ function validateCondition({ key, values, notValues }: Condition, path: string):
   for (const [field, list] of Object.entries({ values, notValues }))
     list?.forEach((value, i) => {
       const at = child(path, field, i);
+      if (value === "") errors.push(required(at, "empty value not allowed"));
       if ((key === "source.ip" || key === "remote.ip" || key === "destination.ip") && !isRange(value))
         errors.push(invalid(at, value, "invalid CIDR range"));
+      if (key === "source.serviceAccount" && value) errors.push(...validateAccount(value, at));
       if (key === "destination.port" && !isPort(value)) errors.push(invalid(at, value, "must be between 0 and 65535"));
     });
   return errors;

@@ -113,8 +113,11 @@ export function validateWasmPlugin(object: WasmPlugin): FieldError[] {
   const errors = [...validateAttached(spec), ...validateUrl(spec.url)];
   if (spec.sha256 && !/^[a-f0-9]{64}$/.test(spec.sha256))
     errors.push(invalid("spec.sha256", spec.sha256, "sha256 field must match [a-f0-9]{64} pattern"));
-  if ((spec.imagePullSecret?.length ?? 0) > pullSecretMax) errors.push(tooLong("spec.imagePullSecret", pullSecretMax));
-  if ((spec.pluginName?.length ?? 0) > pluginNameMax) errors.push(tooLong("spec.pluginName", pluginNameMax));
+  for (const [field, most] of Object.entries({ imagePullSecret: pullSecretMax, pluginName: pluginNameMax })) {
+    const value = spec[field as "imagePullSecret" | "pluginName"];
+    if (value === "") errors.push(required(`spec.${field}`, "must not be empty"));
+    if (value !== undefined && value.length > most) errors.push(tooLong(`spec.${field}`, most));
+  }
   const names = new Set<string>();
   spec.vmConfig?.env?.forEach(({ name = "", value, valueFrom }, i) => {
     const path = child("spec.vmConfig.env", i);

@@ -16,7 +16,9 @@ test.each<[string, string, object]>([
     "every field",
     rule({
       from: [{ source: { principals: ["*"], ipBlocks: ["10.0.0.0/8", "10.1.2.3"], notNamespaces: ["a"] } }],
-      to: [{ operation: { hosts: ["a"], ports: ["80"], methods: ["GET"], paths: ["/a*", "/b/{*}/c/{**}"] } }],
+      to: [
+        { operation: { hosts: ["a"], ports: ["80"], methods: ["GET"], paths: ["/a*", "/b/{*}/c/{**}", "/{**}/a/"] } },
+      ],
       when: [
         { key: "request.headers[x-a]", values: ["1"] },
         { key: "request.auth.claims[a][b]", notValues: ["2"] },
@@ -47,8 +49,8 @@ test.each<[string, object, string[]]>([
   ],
   [
     "AuthorizationPolicy",
-    rule({ to: [{ operation: { paths: ["/{**}/a", "/{x}", "/{*}/b*"] } }] }),
-    [0, 1, 2].map((i) => `spec.rules[0].to[0].operation.paths[${i}]: Invalid`),
+    rule({ to: [{ operation: { paths: ["/{**}/{*}", "/{x}", "/{*}/b*", "/{*}//a", "{*}"] } }] }),
+    [0, 1, 2, 3, 4].map((i) => `spec.rules[0].to[0].operation.paths[${i}]: Invalid`),
   ],
   [
     "AuthorizationPolicy",

@@ -35,6 +35,7 @@ function validateTelemetry(object: Telemetry): FieldError[] {
 
 function validateOverride({ match, tagOverrides }: MetricOverride, path: string): FieldError[] {
   const errors = exclusive(match, child(path, "match"), ["metric", "customMetric"]);
+  if (match?.customMetric === "") errors.push(required(child(path, "match", "customMetric"), "must not be empty"));
   for (const [tag, { operation = "UPSERT", value }] of Object.entries(tagOverrides ?? {})) {
     const at = child(path, "tagOverrides", tag);
     if (tag === "") errors.push(required(at, "a tag needs a name"));
