@@ -250,3 +250,41 @@ test("CUSTOM asks a provider of MeshConfig about what its rules name; a provider
   );
   await bed.settings({});
 }, 60_000);
+
+/** Denies what has "deny" in it; a message without fields allows. */
+const grpcAuthorizer = `require("node:http2").createServer().on("stream", (s) => {
+  const got = [];
+  s.on("data", (chunk) => got.push(chunk)).on("end", () => {
+    const message = Buffer.concat(got).includes("deny") ? Buffer.from([10, 2, 8, 7]) : Buffer.alloc(0);
+    s.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+    s.on("wantTrailers", () => s.sendTrailers({ "grpc-status": "0" }));
+    s.end(Buffer.concat([Buffer.from([0, 0, 0, 0, message.length]), message]));
+  });
+}).listen(8080);`;
+
+test("CUSTOM asks a provider by gRPC, in the mesh and outside", async () => {
+  const items = ["other", "outside"].flatMap((namespace) => {
+    const metadata = { name: "authorizer", namespace, labels: { app: "authorizer" } };
+    const command = [process.execPath, "-e", grpcAuthorizer];
+    const readinessProbe = { tcpSocket: { port: 8080 }, periodSeconds: 1 };
+    const container = { name: "main", image: "debian", command, ports: [{ containerPort: 8080 }], readinessProbe };
+    const spec = { selector: { app: "authorizer" }, ports: [{ name: "grpc", port: 9001, targetPort: 8080 }] };
+    return [
+      { apiVersion: "v1", kind: "Pod", metadata, spec: { nodeName: "worker3", containers: [container] } },
+      { apiVersion: "v1", kind: "Service", metadata: { name: "authorizer", namespace }, spec },
+    ];
+  });
+  await bed.apply(JSON.stringify({ apiVersion: "v1", kind: "List", items }));
+  const extensionProviders = ["other", "outside"].map((namespace) => ({
+    name: namespace,
+    envoyExtAuthzGrpc: { service: `authorizer.${namespace}.svc.cluster.local`, port: 9001, timeout: "1s" },
+  }));
+  await bed.settings({ extensionProviders });
+  for (const name of ["other", "outside"]) {
+    await policy("custom", "CUSTOM", [{ to: [{ operation: { notPaths: ["/free*"] } }] }], { provider: { name } });
+    await bed.settle(all(200), { url: "http://server.sec/asked" });
+    await bed.settle(all(403), { url: "http://server.sec/deny" });
+    await bed.settle(all(200), { url: "http://server.sec/free/deny" });
+  }
+  await bed.settings({});
+}, 40_000);
