@@ -4,7 +4,7 @@ import { keyOf } from "../../api/object.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { EnvoyFilter, ServiceEntry } from "../../api/types.ts";
 import { createProblemFinder } from "../problems-all.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, groupOf } from "./cluster.ts";
 import type { Code } from "./messages.ts";
 import { nearest } from "./suggest.ts";
 import type { Check, Report, Subject } from "./types.ts";
@@ -229,9 +229,10 @@ const problemCodes: Readonly<Record<string, Code>> = {
 /** The list that statuses and Events come from. */
 export const checkCarriedOut: Check = ({ model, objects }, report) => {
   for (const { object, reason, field, message } of createProblemFinder()(model, objects)) {
-    // Said with a place and a suggestion by the checks of gateways and delegates.
-    if (reason === "ReferenceNotFound") continue;
+    // Of Istio's kinds it is said with a place and a suggestion by the checks of gateways and delegates.
+    if (reason === "ReferenceNotFound" && groupOf(object.apiVersion).endsWith("istio.io")) continue;
     const text = message.startsWith(`${field}: `) ? message.slice(field.length + 2) : message;
-    report(problemCodes[reason] ?? "MB0101", object, field, text);
+    const code = problemCodes[reason];
+    report(code ?? "MB0115", object, field, code ? text : `${reason}: ${text}`);
   }
 };

@@ -145,6 +145,11 @@ export const messages = {
   MB0112: type("TargetPortNotFound", "Error", "No container has the port that the service names."),
   MB0113: type("GatewayWithoutRoutes", "Info", "No VirtualService is bound to the gateway: it answers 404."),
   MB0114: type("RuleWithoutEffect", "Warning", "The authorization policy denies everything, or nothing."),
+  MB0115: type(
+    "NotAccepted",
+    "Error",
+    "What a Gateway API object asks for is not accepted; the reason is its status's.",
+  ),
 } as const satisfies Record<string, MessageType>;
 
 export type Code = keyof typeof messages;
