@@ -98,6 +98,13 @@ export class Connector implements DialListener, PoolWaiter {
     this.#user.onConnectFailed(timedOut, reason);
   }
 
+  onPoolFull(): void {
+    this.#pool = undefined;
+    const cluster = this.#slot.current ?? this.#cluster;
+    if (cluster.http2 !== undefined) this.connectHttp2(this.#endpoint, this.#slot, cluster);
+    else this.connect(this.#endpoint, this.#slot, cluster, false);
+  }
+
   /**
    * No further connection may be opened: waits for a free one, or overflows. As Envoy: every host may have one connection whatever the
    * limit, so that a request in the queue is always served.

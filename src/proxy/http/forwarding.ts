@@ -54,7 +54,9 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   /** Of a bare request, once its body has ended. */
   #trailers: Buffer | undefined;
   /** The answer's reads hold other answers as well: nobody lets their memory go. */
-  sharesReads = false;
+  get sharesReads(): boolean {
+    return this.#upstream?.http1 === undefined;
+  }
   readonly #connector: Connector;
   #sent = false;
   #tries = 0;
@@ -101,8 +103,6 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     this.#kept = undefined;
     this.#keptBytes = 0;
     this.#replayable = true;
-    this.#trailers = undefined;
-    this.sharesReads = false;
     this.#answerBegun = false;
     this.#interimSent = false;
     this.serviceMs = undefined;
@@ -259,7 +259,6 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
   #send(upstream: Upstream): void {
     const owner = this.#owner;
     this.#upstream = upstream;
-    this.sharesReads = upstream.http1 === undefined;
     upstream.use(this);
     if (owner.chain.accessLog?.needs.upstreamLocalAddress) this.localAddress = upstream.localAddress;
     const replays = this.#keepsForReplay();
@@ -268,9 +267,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
     const { isBare } = owner.request;
     const room = upstream.send(owner, this.#kept, replays || isBare);
     if (!replays) this.#kept = undefined;
-    if (owner.requestComplete) {
-      if (isBare) upstream.end(this.#trailers);
-    } else if (room) owner.resumeRequest();
+    if (owner.requestComplete && isBare) upstream.end(this.#trailers);
+    else if (!owner.requestComplete && room) owner.resumeRequest();
   }
 
   // ---- the request's body ----

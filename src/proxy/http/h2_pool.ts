@@ -13,6 +13,8 @@ import type { Upstream } from "./upstream_contract.ts";
 export interface PoolWaiter {
   onPooled(upstream: Upstream): void;
   onPoolFailed(timedOut: boolean, reason: string): void;
+  /** The connection that was opened has no room for it: it asks anew. */
+  onPoolFull(): void;
 }
 
 /** How a connection is opened on behalf of a request. */
@@ -43,7 +45,12 @@ export class Http2Pool implements ConnectionKeeper {
   }
   /** A connection is being opened that will have room for one more. */
   get expectsRoom(): boolean {
-    return this.#waiters.size < this.#dials * streamsAssumed;
+    return this.#waiters.size < this.#expected;
+  }
+  /** Requests that connections being opened will have room for. */
+  get #expected(): number {
+    const allowed = this.#slot.current?.http2?.streamsMax ?? streamsAssumed;
+    return this.#dials * Math.min(allowed, streamsAssumed);
   }
   wait(waiter: PoolWaiter): void {
     this.#waiters.add(waiter);
@@ -67,9 +74,11 @@ export class Http2Pool implements ConnectionKeeper {
   #onDialed(socket: OwnedSocket, rest: Buffer | undefined, cluster: Cluster, http2: Http2Use): void {
     this.#dials--;
     const use = cluster.http2 ?? http2;
-    const connection = new Http2UpstreamConnection(socket, this.#endpoint, cluster, use, this.#runtime, this);
+    const endpoint = this.#endpoint;
+    const connection = new Http2UpstreamConnection(socket, endpoint, this.#slot, cluster, use, this.#runtime, this);
     this.#connections.push(connection);
     this.#serve();
+    this.#askAnew();
     if (rest) connection.onData(rest);
   }
   #onDialFailed(reason: string): void {
@@ -80,7 +89,7 @@ export class Http2Pool implements ConnectionKeeper {
     this.#runtime.log.debug("connect failed", { endpoint: endpoint.address, reason });
     // As many as the other dials have no room for.
     for (const waiter of [...this.#waiters]) {
-      if (this.#waiters.size <= this.#dials * streamsAssumed) return;
+      if (this.#waiters.size <= this.#expected) return;
       if (this.#waiters.delete(waiter)) waiter.onPoolFailed(reason === "connection timeout", reason);
     }
   }
@@ -92,6 +101,13 @@ export class Http2Pool implements ConnectionKeeper {
       if (this.#waiters.delete(waiter)) waiter.onPooled(upstream);
       else upstream.abandon();
     }
+  }
+
+  /** Those that are more than was thought to fit. */
+  #askAnew(): void {
+    const surplus = [...this.#waiters].slice(this.#expected);
+    for (const waiter of surplus) this.#waiters.delete(waiter);
+    for (const waiter of surplus) waiter.onPoolFull();
   }
 
   onRoom(): void {

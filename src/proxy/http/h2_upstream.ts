@@ -5,7 +5,7 @@ import { streamIdMax } from "../../wire/http2_frames.ts";
 import type { StreamUser } from "../../wire/http2_stream.ts";
 import { closeSocket, type OwnedSocket, type SocketOwner } from "../../wire/socket.ts";
 import type { Runtime } from "../chain.ts";
-import type { Endpoint } from "../clusters/cluster.ts";
+import type { ClusterSlot, Endpoint } from "../clusters/cluster.ts";
 import type { Cluster, Http2Use } from "../clusters/config.ts";
 import type { Swept } from "../sweep.ts";
 import { Http2Request } from "./h2_request.ts";
@@ -25,6 +25,7 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
   readonly h2: Http2Connection;
   readonly #socket: OwnedSocket;
   readonly #endpoint: Endpoint;
+  readonly #slot: ClusterSlot;
   readonly #use: Http2Use;
   readonly #cluster: Cluster;
   readonly #runtime: Runtime;
@@ -43,6 +44,7 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
   constructor(
     socket: OwnedSocket,
     endpoint: Endpoint,
+    slot: ClusterSlot,
     cluster: Cluster,
     http2: Http2Use,
     runtime: Runtime,
@@ -50,6 +52,7 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
   ) {
     this.#socket = socket;
     this.#endpoint = endpoint;
+    this.#slot = slot;
     this.#cluster = cluster;
     this.#use = http2;
     this.#runtime = runtime;
@@ -71,7 +74,8 @@ export class Http2UpstreamConnection implements SocketOwner, Swept, Http2Observe
   get hasRoom(): boolean {
     const { h2 } = this;
     if (this.#isSpent || h2.over) return false;
-    const streamsMax = Math.min(this.#use.streamsMax, this.#settled ? h2.peerStreamsMax : streamsAssumed);
+    const { streamsMax: allowed } = this.#slot.current?.http2 ?? this.#use;
+    const streamsMax = Math.min(allowed, this.#settled ? h2.peerStreamsMax : streamsAssumed);
     return h2.streams.size + this.#reserved < streamsMax;
   }
   get #isSpent(): boolean {
