@@ -108,14 +108,22 @@ describe("the service", () => {
   });
 
   test("denies with any other answer, which is the client's", async () => {
-    service.answer = () =>
+    const refuse = () =>
       new Response("not you", {
         status: 401,
         headers: { "www-authenticate": "Basic", "x-why": "name", "x-else": "1" },
       });
+    service.answer = refuse;
     await serve();
     const all = await fixture.fetch("/");
     expect([all.status, await all.text(), all.headers.get("x-else")]).toEqual([401, "not you", "1"]);
+    service.answer = () => Response.json({ why: "name" }, { status: 403 });
+    const json = await fixture.fetch("/");
+    expect([json.headers.get("content-type"), await json.json()]).toEqual([
+      "application/json;charset=utf-8",
+      { why: "name" },
+    ]);
+    service.answer = refuse;
     await serve({ authorizationResponse: { allowedClientHeaders: only("x-why") } });
     const some = await fixture.fetch("/");
     expect(["www-authenticate", "x-why", "x-else"].map((name) => some.headers.get(name))).toEqual([

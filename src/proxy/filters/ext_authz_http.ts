@@ -30,8 +30,8 @@ const ofConnection: ReadonlySet<string> = new Set([
 ]);
 /** What a denial always takes over of the answer (Envoy: allowed_client_headers); with no list, everything. */
 const alwaysTold: ReadonlySet<string> = new Set(["www-authenticate", "location"]);
-/** The answer's own text has a type of its own making. */
-const neverTold: ReadonlySet<string> = new Set(["date", "server", "content-type"]);
+/** Whoever answers says these. */
+const neverTold: ReadonlySet<string> = new Set(["date", "server"]);
 
 export function compileHttpCheck(
   name: string,

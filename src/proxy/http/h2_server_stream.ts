@@ -11,7 +11,7 @@ import type { ConnectionInfo, HttpChain, Runtime } from "../chain.ts";
 import { sweepPeriodMs } from "../sweep.ts";
 import type { Downstream } from "./downstream.ts";
 import { Exchange } from "./exchange.ts";
-import { isBodiless } from "./reply.ts";
+import { isBodiless, typeLine } from "./reply.ts";
 import { BodyPace } from "./slow_client.ts";
 import type { UpstreamConnection } from "./upstream.ts";
 
@@ -159,7 +159,7 @@ export class ServerStream implements Downstream, StreamUser {
     const described =
       body === "" || isBodiless(status)
         ? ""
-        : `content-length: ${Buffer.byteLength(body)}\r\ncontent-type: ${contentType}\r\n`;
+        : `content-length: ${Buffer.byteLength(body)}\r\n${typeLine(headers, contentType)}`;
     const server = chain.serverName === undefined ? "" : `server: ${chain.serverName}\r\n`;
     const lines = `${described}${headers}date: ${this.#runtime.sweeper.httpDate}\r\n${server}`;
     this.#sendBlock(writeLocalBlock(this.#host.encoder, status, lines), bytes.length === 0);

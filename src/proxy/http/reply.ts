@@ -35,13 +35,17 @@ export const resetDetails = (when: "before" | "after", reason: string): string =
 /** RFC 9110 §15.3.5, §15.4.5: these have no body. */
 export const isBodiless = (status: number): boolean => status === 204 || status === 304;
 
+/** `headers`: complete lines; one of them may be the type itself. */
+export const typeLine = (headers: string, contentType: string): string =>
+  /(^|\n)content-type:/i.test(headers) ? "" : `content-type: ${contentType}\r\n`;
+
 export function localHead(
   status: number,
   body: string,
   options: { date: string; server: string | undefined; close: boolean; headers: string; contentType: string },
 ): string {
   const length = Buffer.byteLength(body);
-  const type = body === "" || isBodiless(status) ? "" : `content-type: ${options.contentType}\r\n`;
+  const type = body === "" || isBodiless(status) ? "" : typeLine(options.headers, options.contentType);
   const server = options.server === undefined ? "" : `server: ${options.server}\r\n`;
   const close = options.close ? "connection: close\r\n" : "";
   const size = isBodiless(status) ? "" : `content-length: ${length}\r\n`;
