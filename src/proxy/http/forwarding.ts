@@ -390,10 +390,8 @@ export class Forwarding implements UpstreamUser, ConnectorUser {
       this.#owner.flush();
       return;
     }
-    if (how === "refused") {
-      this.#sent = false;
-      this.#lost("refused-stream", resetReason.refused);
-    } else if (how === "remote") this.#lost("remote-reset", resetReason.remote);
+    if (how === "refused") this.#lost("refused-stream", resetReason.refused);
+    else if (how === "remote") this.#lost("remote-reset", resetReason.remote);
     else this.#lost(how, resetReason.termination);
     this.#owner.flush();
   }

@@ -128,7 +128,7 @@ export function retriesStatus(
  */
 export function retriesFailure(policy: RetryPolicy, failure: Failure, requestSent: boolean, method: string): boolean {
   const { on } = policy;
-  if (requestSent && !mayRepeat(policy, method)) return false;
+  if (requestSent && failure !== "refused-stream" && !mayRepeat(policy, method)) return false;
   switch (failure) {
     case "connect-failure":
       return on.has("connect-failure") || on.has("5xx") || on.has("gateway-error") || on.has("reset");
