@@ -94,6 +94,11 @@ test("a file that is no YAML ends with 65 and its line; folders below are read w
   }
 });
 
+test("a folder without manifests is no folder without issues", async () => {
+  const { code, err } = await run(["examples"]);
+  expect([code, err]).toEqual([1, expect.stringContaining("add -R to look into the folders below")]);
+});
+
 test("lists every code and why some of Istio's are never said", async () => {
   const { out } = await run(["--list"]);
   expect(out).toContain("IST0101");

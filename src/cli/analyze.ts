@@ -129,7 +129,14 @@ function read(
         fix: 'give files or folders with Kubernetes manifests, or "-" for standard input',
       });
     if (!stat.isDirectory()) take(readLimited(path), path, false);
-    else for (const file of manifestsUnder(path, recursive)) take(readLimited(file), file, true);
+    else {
+      const found = manifestsUnder(path, recursive);
+      if (found.length === 0)
+        throw new MeshbedError("MANIFEST_NOT_FOUND", `${path}: no .yaml, .yml or .json file in this folder`, {
+          fix: recursive ? undefined : "add -R to look into the folders below",
+        });
+      for (const file of found) take(readLimited(file), file, true);
+    }
   }
   return { sources, unreadable, files };
 }
