@@ -20,6 +20,7 @@ test("a failed request is tried again as often as the rule says", async () => {
   expect([third.status, came(third).times]).toEqual([200, 4]);
   const fourth = await bed.get("retries.test", "/errors?key=four&fail=4");
   expect([fourth.status, came(fourth).times]).toEqual([503, 4]);
+  expect(await flagged("URX")).toBe(1);
 });
 
 test("a number in retryOn is a status code; others are not tried again", async () => {
