@@ -288,3 +288,47 @@ test("CUSTOM asks a provider by gRPC, in the mesh and outside", async () => {
   }
   await bed.settings({});
 }, 40_000);
+
+test("targetRefs: a policy and a token rule for one Gateway of the Gateway API hold at its pods only", async () => {
+  const made = (kind: string, name: string, spec: object) => ({
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind,
+    metadata: { name, namespace: "sec" },
+    spec,
+  });
+  const listeners = [{ name: "http", port: 80, protocol: "HTTP" }];
+  const items = [
+    ...["one", "two"].map((name) => made("Gateway", name, { gatewayClassName: "istio", listeners })),
+    made("HTTPRoute", "both", {
+      parentRefs: [{ name: "one" }, { name: "two" }],
+      rules: [{ backendRefs: [{ name: "server", port: 80 }] }],
+    }),
+  ];
+  await bed.apply(JSON.stringify({ apiVersion: "v1", kind: "List", items }));
+  const addressOf = (name: string) =>
+    until(`gateway ${name} has an address`, 10_000, async () => {
+      const text = await bed.kubectl("get", "gateways.gateway.networking.k8s.io", name, "-n", "sec", "-o", "json");
+      return (JSON.parse(text).status?.addresses?.[0]?.value as string | undefined) ?? false;
+    });
+  const [one, two] = [await addressOf("one"), await addressOf("two")];
+  const statuses = async (headers: Record<string, string> = {}): Promise<string> => {
+    const codes = [one, two].map(async (address) => (await fetch(`http://${address}/`, { headers })).status);
+    return (await Promise.all(codes)).join();
+  };
+  const become = (expected: string, headers?: Record<string, string>) =>
+    until(`both answer ${expected}`, effectMs, async () => {
+      const got = await statuses(headers);
+      if (got !== expected) throw new Error(got);
+      return true;
+    });
+  await become("200,200");
+  const targetRefs = [{ group: "gateway.networking.k8s.io", kind: "Gateway", name: "one" }];
+  await bed.object("AuthorizationPolicy", "target", { targetRefs, action: "DENY", rules: [{}] });
+  await become("403,200");
+  await bed.object("AuthorizationPolicy", "target", { targetRefs, action: "ALLOW", rules: [{}] });
+  await become("200,200");
+  await bed.object("RequestAuthentication", "target", { targetRefs, jwtRules: [{ issuer: "a", jwks: '{"keys":[]}' }] });
+  await become("401,200", { authorization: "Bearer a.b.c" });
+  await bed.remove("RequestAuthentication", "target");
+  await bed.kubectl("delete", "httproute,gateways.gateway.networking.k8s.io", "--all", "-n", "sec");
+}, 60_000);
