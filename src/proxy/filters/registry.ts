@@ -86,7 +86,7 @@ const routerType = `${http}.router.v3.Router`;
 /**
  * Filters that Istio puts into every chain and whose work is done elsewhere, by name or type: metrics with their configuration
  * (istio.stats: telemetry/options.ts), the peer's workload (peer_metadata, metadata_exchange: the tunnel's baggage and the certificate),
- * counts of gRPC messages (grpc_stats: none, as gRPC goes through as HTTP), and ALPN towards the upstream (istio.alpn: HTTP/1.1 only).
+ * counts of gRPC messages (grpc_stats: none), and ALPN towards the upstream (istio.alpn: by the cluster's own options).
  */
 const builtIn: ReadonlySet<string> = new Set([
   "istio.stats",
