@@ -19,7 +19,7 @@ const busy = { now: 0, most: 0 };
 
 /**
  * What came, as JSON. `?status=503`, `?delayMs=100`, `?bytes=1000`; `?key=k&fail=2`: the first two with this key fail;
- * `?failing=pod`: this pod does.
+ * `?failing=v1`: pods of this name or version do.
  */
 async function echo(request: Request, url: URL): Promise<Response> {
   const asked = (name: string, otherwise: number): number => Number(url.searchParams.get(name) ?? otherwise);
@@ -45,7 +45,7 @@ async function echo(request: Request, url: URL): Promise<Response> {
 
 function fails({ searchParams }: URL, times: number): boolean {
   const failing = searchParams.get("failing");
-  if (failing !== null) return failing === pod;
+  if (failing !== null) return failing === pod || failing === version;
   return searchParams.has("fail") ? times <= Number(searchParams.get("fail")) : searchParams.has("status");
 }
 
