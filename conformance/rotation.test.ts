@@ -87,7 +87,6 @@ test("1,000 changes of a rule under 200 requests a second: none fails, each sees
     for (; pushed < pushes; pushed++) {
       const { spec } = rule(pushed % 2 === 0 ? "v2" : "v1");
       await client.patch(virtualServices, "echo", "alternating", { spec });
-      await Bun.sleep(5);
     }
   })();
   const { sent, failures } = await load(

@@ -12,6 +12,7 @@ import { SecretSchema } from "#gen/xds/envoy/extensions/transport_sockets/tls/v3
 import { NameTableSchema } from "#gen/xds/istio/networking/nds/v1/nds_pb.js";
 import { WorkloadSchema } from "#gen/xds/meshbed/workload/v1/workload_pb.js";
 import { MeshbedError } from "../kernel/errors.ts";
+import { getOrAdd } from "../kernel/map.ts";
 import { type NamedResource, type TypeUrl, typeUrls } from "./types.ts";
 
 /** Who asks. */
@@ -113,19 +114,15 @@ export function encodeResource(typeUrl: TypeUrl, message: Message): Uint8Array {
 }
 
 const encodedHosts = new WeakMap<VirtualHost, Uint8Array>();
+const encodeHost = (host: VirtualHost): Uint8Array =>
+  getOrAdd(encodedHosts, host, () => toBinary(VirtualHostSchema, host));
 
 /** A route configuration may hold a thousand virtual hosts of which one changed: each is encoded once. */
 export function encodeRoutes(routes: RouteConfiguration): Uint8Array {
   const writer = new BinaryWriter();
   writer.raw(toBinary(RouteConfigurationSchema, { ...routes, virtualHosts: [] }));
-  for (const host of routes.virtualHosts) {
-    let bytes = encodedHosts.get(host);
-    if (bytes === undefined) {
-      bytes = toBinary(VirtualHostSchema, host);
-      encodedHosts.set(host, bytes);
-    }
-    writer.tag(virtualHostsField, WireType.LengthDelimited).bytes(bytes);
-  }
+  for (const host of routes.virtualHosts)
+    writer.tag(virtualHostsField, WireType.LengthDelimited).bytes(encodeHost(host));
   return writer.finish();
 }
 
@@ -135,11 +132,25 @@ const versions = new WeakMap<Message, string>();
 export function contentVersion(typeUrl: TypeUrl, message: Message): string {
   let version = versions.get(message);
   if (version === undefined) {
-    const bytes = encodeResource(typeUrl, message);
+    const bytes =
+      typeUrl === typeUrls.route ? digestOf(message as RouteConfiguration) : encodeResource(typeUrl, message);
     version = `${Bun.hash(bytes).toString(36)}${bytes.length.toString(36)}`;
     versions.set(message, version);
   }
   return version;
+}
+
+const hostHashes = new WeakMap<VirtualHost, bigint>();
+
+/** What tells a route configuration, without encoding all its virtual hosts again: few of them change at a time. */
+function digestOf(routes: RouteConfiguration): Uint8Array {
+  const writer = new BinaryWriter();
+  writer.raw(toBinary(RouteConfigurationSchema, { ...routes, virtualHosts: [] }));
+  for (const host of routes.virtualHosts) {
+    const hash = getOrAdd(hostHashes, host, () => BigInt(Bun.hash(encodeHost(host))));
+    writer.fixed64(hash);
+  }
+  return writer.finish();
 }
 
 export const decodeMessage = (typeUrl: TypeUrl, value: Uint8Array): Message => fromBinary(schemas[typeUrl], value);

@@ -1,5 +1,7 @@
 // Which virtual host of a route configuration a host name belongs to. Pure.
 
+import { getOrAdd } from "../../kernel/map.ts";
+
 interface Part {
   text: string;
   place: number;
@@ -15,6 +17,18 @@ export interface DomainIndex {
   any: number | undefined;
 }
 
+/** Lists that were seen before: most virtual hosts stay when a table changes. */
+const compared = new WeakMap<readonly string[], readonly string[]>();
+
+/** Ports do not take part: a host "a.b:8080" in a request is looked up as "a.b". */
+const comparable = (domains: readonly string[]): string[] => [
+  ...new Set(
+    domains.map((text) =>
+      (text.startsWith("*") || text.endsWith("*") ? text : text.replace(/:\d+$/, "")).toLowerCase(),
+    ),
+  ),
+];
+
 /** Of a domain that is said twice the first counts. */
 export function indexDomains(hosts: readonly { domains: readonly string[] }[]): DomainIndex {
   const exact = new Map<string, number>();
@@ -22,15 +36,11 @@ export function indexDomains(hosts: readonly { domains: readonly string[] }[]): 
   const prefixes: Part[] = [];
   let any: number | undefined;
   for (const [place, { domains }] of hosts.entries())
-    for (const domain of domains.map((text) => text.toLowerCase())) {
+    for (const domain of getOrAdd(compared, domains, () => comparable(domains))) {
       if (domain === "*") any ??= place;
       else if (domain.startsWith("*")) suffixes.push({ text: domain.slice(1), place });
       else if (domain.endsWith("*")) prefixes.push({ text: domain.slice(0, -1), place });
-      // Ports do not take part: a host "a.b:8080" in a request is looked up as "a.b".
-      else {
-        const bare = domain.replace(/:\d+$/, "");
-        if (!exact.has(bare)) exact.set(bare, place);
-      }
+      else if (!exact.has(domain)) exact.set(domain, place);
     }
   const longestFirst = (a: Part, b: Part): number => b.text.length - a.text.length;
   suffixes.sort(longestFirst);
