@@ -28,7 +28,6 @@ export interface MeshSettings {
   connectTimeout?: string;
   tcpKeepalive?: { interval?: string; probes?: number; time?: string };
   h2UpgradePolicy?: "DO_NOT_UPGRADE" | "UPGRADE";
-  pathNormalization?: { normalization?: "DEFAULT" | "NONE" | "BASE" | "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES" };
   defaultServiceExportTo?: string[];
   defaultVirtualServiceExportTo?: string[];
   defaultDestinationRuleExportTo?: string[];
@@ -112,7 +111,6 @@ const known: ReadonlySet<string> = new Set<keyof MeshSettings>([
   "connectTimeout",
   "tcpKeepalive",
   "h2UpgradePolicy",
-  "pathNormalization",
   "defaultServiceExportTo",
   "defaultVirtualServiceExportTo",
   "defaultDestinationRuleExportTo",

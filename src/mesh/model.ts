@@ -288,7 +288,7 @@ function serviceOf(service: Service, config: MeshConfig): Omit<ServiceModel, "sl
       };
     }),
     exportTo: exportSet(
-      exported?.split(",").map((entry) => entry.trim()),
+      exported?.split(",").map((entry) => entry.trim()) ?? config.exportTo?.service,
       namespace,
     ),
   };
@@ -335,7 +335,7 @@ function ruleSetOf(object: RuleSet["object"], config: MeshConfig): RuleSet {
     namespace,
     hosts: (object.spec?.hosts ?? []).map((host) => resolveHost(host, namespace, config.clusterDomain)),
     gateways: new Set(gateways.length === 0 ? ["mesh"] : gateways.map((name) => resolveGateway(name, namespace))),
-    exportTo: exportSet(object.spec?.exportTo, namespace),
+    exportTo: exportSet(object.spec?.exportTo ?? config.exportTo?.virtualService, namespace),
     http,
     issues: [],
     destinations: destinationsOf(http, config),
@@ -360,6 +360,6 @@ function policyOf(object: Policy["object"], config: MeshConfig): Policy {
     object,
     namespace,
     host: resolveHost(object.spec?.host ?? "", namespace, config.clusterDomain),
-    exportTo: exportSet(object.spec?.exportTo, namespace),
+    exportTo: exportSet(object.spec?.exportTo ?? config.exportTo?.destinationRule, namespace),
   };
 }

@@ -88,7 +88,13 @@ export function createTranslator(options: {
     read = { settings: next.settings ?? read.settings, problems: next.problems };
     const { trustDomain = options.config.trustDomain, rootNamespace = options.config.rootNamespace } =
       read.settings ?? {};
-    config = { ...options.config, trustDomain, trustDomainAliases: read.settings?.trustDomainAliases, rootNamespace };
+    const { trustDomainAliases } = read.settings ?? {};
+    const exportTo = {
+      service: read.settings?.defaultServiceExportTo,
+      virtualService: read.settings?.defaultVirtualServiceExportTo,
+      destinationRule: read.settings?.defaultDestinationRuleExportTo,
+    };
+    config = { ...options.config, trustDomain, trustDomainAliases, rootNamespace, exportTo };
     modelMemo = createModelMemo();
     kept.memo = createMemo();
   };
