@@ -287,10 +287,7 @@ function serviceOf(service: Service, config: MeshConfig): Omit<ServiceModel, "sl
         nodePort: port.nodePort || undefined,
       };
     }),
-    exportTo: exportSet(
-      exported?.split(",").map((entry) => entry.trim()) ?? config.exportTo?.service,
-      namespace,
-    ),
+    exportTo: exportSet(exported?.split(",").map((entry) => entry.trim()) ?? config.exportTo?.service, namespace),
   };
 }
 

@@ -76,7 +76,11 @@ export interface MeshConfig {
   trustDomainAliases?: readonly string[] | undefined;
   rootNamespace: string;
   /** Of MeshConfig: exportTo of objects that do not say. */
-  exportTo?: { service?: string[] | undefined; virtualService?: string[] | undefined; destinationRule?: string[] | undefined };
+  exportTo?: {
+    service?: string[] | undefined;
+    virtualService?: string[] | undefined;
+    destinationRule?: string[] | undefined;
+  };
 }
 
 /** What the port's name or appProtocol says (Istio, "Protocol selection"); tcp when they say nothing. */
