@@ -372,6 +372,29 @@ describe("how connections end", () => {
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
     await until("GOAWAY", () => goAway);
   });
+  test("a proxy that drains lets requests end, refuses no request on its way, and closes at once afterwards", async () => {
+    const ownPort = freePort();
+    const own = await startFixture({
+      listeners: [listener("127.0.0.1", ownPort, [httpChain("main")])],
+      clusters: [cluster("plain", [`127.0.0.1:${plain.port}`])],
+      routes: [routes("main", toPlain)],
+    });
+    const client = connect(`http://127.0.0.1:${ownPort}`);
+    client.on("error", () => {});
+    await ask(client, {});
+    const slow = ask(client, { ":path": "/slow" });
+    await realClock.sleep(20);
+    const closed = new Promise((resolve) => client.on("close", resolve));
+    const startedMs = realClock.monotonicMs();
+    const drained = own.running.drain({ acceptMs: 0, drainMs: 10_000 });
+    expect((await slow).status).toBe(200);
+    await closed;
+    await drained;
+    const tookMs = realClock.monotonicMs() - startedMs;
+    console.log(`  drained in ${Math.round(tookMs)} ms`);
+    expect(tookMs).toBeLessThan(5_000);
+    await own.close();
+  }, 15_000);
   test("codec_type HTTP1 takes no HTTP/2", async () => {
     await serve(toPlain, { codecType: 1 });
     const { text } = await raw(port, [hello, headers(1)], (all) => all.length > 0);

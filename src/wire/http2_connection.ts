@@ -25,6 +25,7 @@ import type { OwnedSocket } from "./socket.ts";
 export interface Http2Limits {
   /** Streams the peer may have open at once. */
   streamsMax: number;
+  /** Both at least windowBytesDefault, which a peer may use before it has heard of them. */
   streamWindowBytes: number;
   connectionWindowBytes: number;
   headBytesMax: number;

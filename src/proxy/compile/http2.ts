@@ -20,12 +20,15 @@ function compile(options: Http2ProtocolOptions | undefined, defaults: Defaults, 
   const connectionWindowBytes = options?.initialConnectionWindowSize || defaults.connectionWindowBytes;
   return {
     streamsMax: options?.maxConcurrentStreams || defaults.streamsMax,
-    streamWindowBytes: Math.min(streamWindowBytes, windowBytesMax),
-    connectionWindowBytes: Math.min(Math.max(connectionWindowBytes, windowBytesDefault), windowBytesMax),
+    streamWindowBytes: windowOf(streamWindowBytes),
+    connectionWindowBytes: windowOf(connectionWindowBytes),
     headBytesMax: head.headBytesMax,
     headersMax: head.headersMax,
   };
 }
+/** As Envoy: never below what a peer may send before it has heard of us. */
+const windowOf = (bytes: number): number => Math.min(Math.max(bytes, windowBytesDefault), windowBytesMax);
+
 type HeadLimits = Pick<Http2Limits, "headBytesMax" | "headersMax">;
 
 /** What a client of a listener may do. */
