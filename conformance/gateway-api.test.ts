@@ -212,6 +212,7 @@ test("header filters of a rule and of one backend, and a mirror that the client 
   });
   await routes(
     route("filters", "filters.test", [
+      { matches: [{ path: { value: "/seen" } }], backendRefs: [to("v2")] },
       {
         filters: [
           modify("RequestHeaderModifier", "requestHeaderModifier", "rule"),
@@ -226,6 +227,9 @@ test("header filters of a rule and of one backend, and a mirror that the client 
   expect([version, headers["x-set"], headers["x-gone"]]).toEqual(["v1", "rule", undefined]);
   expect(headers["x-add"]!.split(/, ?/)).toEqual(["0", "rule"]);
   expect(answer.headers["x-set"]).toBe("backend");
+  const copies = async () => Number(JSON.parse((await get("filters.test", "/seen?key=copy")).body).times);
+  for (let i = 0; i < 10; i++) expect(came(await get("filters.test", "/?key=copy")).version).toBe("v1");
+  await until("v2 got the copies", 5_000, async () => (await copies()) === 10);
 }, 20_000);
 
 test("weights hold, and a backend that leads nowhere answers its share with 500", async () => {
