@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { ClusterSchema } from "#gen/xds/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "#gen/xds/envoy/config/endpoint/v3/endpoint_pb.js";
 import { RouteConfigurationSchema } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { createAuthority } from "../identity/authority.ts";
 import { realClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
@@ -24,7 +25,7 @@ import {
 import { staticSource } from "./memory.ts";
 import { type NamedResource, typeUrls } from "./types.ts";
 
-beforeAll(issueCertificates);
+beforeAll(() => issueCertificates(createAuthority));
 
 for (const [transport, connect] of [
   ["gRPC", overGrpc],

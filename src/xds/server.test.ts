@@ -1,5 +1,6 @@
 // What only the server does: who may ask, what it shows of its clients, how it comes back.
 import { beforeAll, describe, expect, test } from "bun:test";
+import { createAuthority } from "../identity/authority.ts";
 import { realClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
@@ -21,7 +22,7 @@ import { memorySnapshots } from "./memory.ts";
 import { type Peer, startAdsServer } from "./server.ts";
 import { typeUrls } from "./types.ts";
 
-beforeAll(issueCertificates);
+beforeAll(() => issueCertificates(createAuthority));
 
 describe("the ADS server", () => {
   test("shows what each node acknowledged and refused", async () => {
