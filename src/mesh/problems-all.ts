@@ -1,6 +1,6 @@
 // Every problem there is in a model: the one list that events, status and analysis are made from.
 
-import { gatewayApiProblems } from "./gateway-api/problems.ts";
+import { backendTlsPolicyProblems, gatewayApiProblems, waypointProblems } from "./gateway-api/problems.ts";
 import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
 import { envoyFilterProblems, proxyConfigProblems, wasmPluginProblems } from "./problems-extensions.ts";
 import {
@@ -45,6 +45,8 @@ export function createProblemFinder(): (model: Model, objects: MeshObjects) => P
     ...once(objects.envoyFilters, envoyFilterProblems),
     ...once(objects.wasmPlugins, wasmPluginProblems),
     ...once(objects.proxyConfigs, proxyConfigProblems),
+    ...once(objects.backendTlsPolicies, backendTlsPolicyProblems),
+    ...once(objects.kubernetesGateways, waypointProblems),
     ...gatewayApiProblems(model),
     ...modelProblems(model),
   ];

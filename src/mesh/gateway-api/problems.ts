@@ -1,5 +1,7 @@
 // What routes and gateways of the Gateway API ask for and do not get, beside what their statuses say. Pure.
 
+import { waypointClassName } from "../../api/gateway-classes.ts";
+import type { BackendTLSPolicy, KubernetesGateway } from "../../api/types.ts";
 import type { Model, Problem } from "../types.ts";
 
 export function gatewayApiProblems({ gatewayApi }: Model): Problem[] {
@@ -27,3 +29,25 @@ export function gatewayApiProblems({ gatewayApi }: Model): Problem[] {
   }
   return problems;
 }
+
+export const backendTlsPolicyProblems = (object: BackendTLSPolicy): Problem[] => [
+  {
+    object,
+    reason: "NotCarriedOut",
+    field: "spec.targetRefs",
+    message:
+      "spec.targetRefs: policies of this kind are not carried out: say it by trafficPolicy.tls of a DestinationRule",
+  },
+];
+
+export const waypointProblems = (object: KubernetesGateway): Problem[] =>
+  object.spec.gatewayClassName === waypointClassName
+    ? [
+        {
+          object,
+          reason: "NotCarriedOut",
+          field: "spec.gatewayClassName",
+          message: "spec.gatewayClassName: waypoints are not carried out: pods have sidecars here",
+        },
+      ]
+    : [];
