@@ -103,6 +103,16 @@ test("http2MaxRequests limits requests under way, whatever the protocol", async 
   expect(seen).toEqual({ 200: 2, 503: 8 });
 });
 
+test("maxRetries: what fails while another retry is under way is not tried again, flag UO", async () => {
+  const before = await flagged("UO");
+  const path = () => `/?key=${crypto.randomUUID()}&fail=1`;
+  const seen = tally(await bed.many(10, 10, () => bed.get("retries-limited.test", path())), status);
+  console.log(`  10 fail at once, 1 retry allowed: ${JSON.stringify(seen)}`);
+  expect(Object.keys(seen).sort()).toEqual(["200", "503"]);
+  expect((await flagged("UO")) - before).toBe(seen["503"]!);
+  expect((await bed.get("retries-limited.test", path())).status).toBe(200);
+});
+
 test("a pod that fails in a row is left out, and comes back", async () => {
   const pods = new Set((await bed.many(9, 1, () => bed.get("ejecting.test", "/"))).map((answer) => came(answer).pod));
   expect(pods.size).toBe(3);
