@@ -229,7 +229,10 @@ test("CUSTOM asks a provider of MeshConfig about what its rules name; a provider
   for (const provider of ["inside", "outside"]) {
     await ask(provider);
     // Echo servers answer with the status that the path asks for: here the provider is the first to see it.
-    await bed.settle(all(401), asked("?status=401"));
+    await until("the provider is asked", effectMs, async () => {
+      const answers = await Promise.all(clients.map((client) => bed.from(client, asked("?status=401"))));
+      return answers.every(({ status, headers }) => status === 401 && headers["x-pod"] === "far");
+    });
     for (const client of ["sec/near", "sec/far", "outside/near"] as const) {
       const denied = await bed.from(client, asked("?status=401"));
       expect([denied.headers["x-pod"], JSON.parse(denied.body).pod]).toEqual(["far", "far"]);
@@ -305,23 +308,21 @@ test("targetRefs: a policy and a token rule for one Gateway of the Gateway API h
     }),
   ];
   await bed.apply(JSON.stringify({ apiVersion: "v1", kind: "List", items }));
-  const addressOf = (name: string) =>
-    until(`gateway ${name} has an address`, 10_000, async () => {
-      const text = await bed.kubectl("get", "gateways.gateway.networking.k8s.io", name, "-n", "sec", "-o", "json");
-      return (JSON.parse(text).status?.addresses?.[0]?.value as string | undefined) ?? false;
-    });
-  const [one, two] = [await addressOf("one"), await addressOf("two")];
+  // By their Services: other testbeds of this machine may have the same addresses outside.
   const statuses = async (headers: Record<string, string> = {}): Promise<string> => {
-    const codes = [one, two].map(async (address) => (await fetch(`http://${address}/`, { headers })).status);
+    const codes = ["one", "two"].map((name) =>
+      bed.status("outside/near", { url: `http://${name}-istio.sec/`, headers }),
+    );
     return (await Promise.all(codes)).join();
   };
-  const become = (expected: string, headers?: Record<string, string>) =>
-    until(`both answer ${expected}`, effectMs, async () => {
+  const become = (expected: string, headers?: Record<string, string>, timeoutMs = effectMs) =>
+    until(`both answer ${expected}`, timeoutMs, async () => {
       const got = await statuses(headers);
       if (got !== expected) throw new Error(got);
       return true;
     });
-  await become("200,200");
+  // Their pods have to start first.
+  await become("200,200", {}, 20_000);
   const targetRefs = [{ group: "gateway.networking.k8s.io", kind: "Gateway", name: "one" }];
   await bed.object("AuthorizationPolicy", "target", { targetRefs, action: "DENY", rules: [{}] });
   await become("403,200");
