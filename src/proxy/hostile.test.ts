@@ -71,7 +71,7 @@ const refused: [string, string, number][] = [
   ["a path above the root", "GET /../../etc/passwd HTTP/1.1\r\nhost: a\r\n\r\n", 400],
   ["two spaces in the request line", "GET  / HTTP/1.1\r\nhost: a\r\n\r\n", 400],
   ["CONNECT where it is not enabled", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 403],
-  ["HTTP/2 without TLS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505],
+  ["HTTP/2 in another version's form", "GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505],
   ["a TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400],
   ["more than a hundred fields", getRequest(...Array.from({ length: 101 }, (_, i) => `x-${i}: 1`)), 431],
   ["a head of more than 60 KiB", getRequest(`x: ${"y".repeat(70_000)}`), 431],

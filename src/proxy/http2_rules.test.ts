@@ -237,8 +237,7 @@ describe("floods end the connection", () => {
     if (client.goAway !== undefined) expect(client.goAway).toBe(h2Error.enhanceYourCalm);
     client.end();
   });
-  test("a client that pings without reading is cut off, with bounded memory", async () => {
-    const before = process.memoryUsage().rss;
+  test("a client that pings without reading is cut off", async () => {
     let closed = false;
     const ping = frame(frameType.ping, 0, 0, Buffer.alloc(8));
     const pings = Buffer.concat(Array.from({ length: 5_000 }, () => ping));
@@ -254,11 +253,17 @@ describe("floods end the connection", () => {
     });
     socket.write(hello);
     socket.pause();
-    for (let i = 0; i < 2_000 && !closed; i++) {
-      if (socket.write(pings) < 0) break;
-      if (i % 20 === 0) await realClock.sleep(1);
+    // Whole pings only, however little the kernel takes.
+    let sent = 0;
+    for (let i = 0; i < 3_000 && !closed; i++) {
+      const count = socket.write(pings, sent % ping.length, pings.length - (sent % ping.length));
+      if (count < 0) break;
+      sent += count;
+      if (count === 0) await realClock.sleep(1);
     }
-    expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 * 1024);
+    socket.resume();
+    await until("the end", () => closed);
+    expect(sent).toBeGreaterThan(1_000 * ping.length);
     socket.terminate();
   }, 10_000);
   test("more streams than allowed are refused, and may be sent again", async () => {

@@ -110,7 +110,9 @@ export class Http2ServerConnection implements SocketOwner, Swept, Http2Observer,
   }
   onFailed(code: number, why: string): void {
     this.#runtime.log.debug("HTTP/2 connection refused", { client: this.connection.remoteAddress, code, why });
-    this.#linger();
+    // Who does not read will not read this either.
+    if (this.#h2.output.flooded) this.#socket.terminate();
+    else this.#linger();
   }
 
   // ---- what its requests ask ----
