@@ -1,7 +1,9 @@
 // The Gateway API by real traffic, after the behaviours of its upstream conformance tests: a deployed gateway, listeners, matches, filters, weights, backends that lead nowhere.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Answer, type Came, type EchoBed, startEcho, tally } from "./echo.ts";
-import { until } from "./testbed.ts";
+import { root, run, until } from "./testbed.ts";
 
 let bed: EchoBed;
 /** The gateway's address on this machine, as its status says it. */
@@ -409,3 +411,21 @@ test("a second gateway listens on the same port beside the first; with the Gatew
       ) === false,
   );
 }, 40_000);
+
+test("the example's README works as pasted", async () => {
+  const text = readFileSync(join(root, "examples/gateway-api/README.md"), "utf8");
+  const script = /```sh\n([\s\S]*?)```/.exec(text)![1]!;
+  const env = { KUBECONFIG: join(bed.state, "kubeconfig") };
+  const { stdout, stderr, code } = await run(["bash", "-e", "-c", script], { cwd: root, env });
+  expect(`${code} ${stderr}`).toBe("0 ");
+  const seen = [
+    '"version":"v2"',
+    "HTTP/1.1 301",
+    "/new/page",
+    '"path":"/items"',
+    "HTTP/1.1 404",
+    "httproute",
+    "deleted",
+  ];
+  expect(seen.filter((part) => !stdout.includes(part))).toEqual([]);
+}, 60_000);
