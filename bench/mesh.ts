@@ -17,6 +17,8 @@ interface Change {
   resources: number;
 }
 interface Measured {
+  /** Per change: of the control plane, API server and store included, and of the proxy. */
+  processorMs: [number, number];
   firstMs: number;
   proxyRssBytes: number;
   rssBytes: number;
@@ -59,6 +61,7 @@ function report(services: number, live: Measured): void {
   endpoint change → applied        ${spread(took(live.endpoints))} ${verdict(endpointP99Ms, limits.endpointMs)}; resources sent to each: ${sent}
   route change → applied           ${spread(took(live.routes))} ${verdict(routeP99Ms, limits.routeMs)}
   of that, the write to the API    ${spread(wrote)} (on disk before it is told)
+  processor time of one change     control plane ${live.processorMs[0].toFixed(1)} ms, proxy ${live.processorMs[1].toFixed(1)} ms
   first configuration of a proxy   ${live.firstMs.toFixed(0)} ms
   memory                           control plane ${rssMiB} MiB ${verdict(rssMiB, limits.rssMiB)}; proxy ${mebibytes(live.proxyRssBytes)} MiB; refused: ${live.nacks}`);
 }
