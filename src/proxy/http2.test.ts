@@ -1,6 +1,7 @@
 // HTTP/2 of the proxy on both sides with foreign peers, beside HTTP/1.1, and how connections end. What is refused: http2_rules.test.ts.
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import {
   type ClientHttp2Session,
   connect,
@@ -11,16 +12,23 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileAccessLogSchema } from "#gen/xds/envoy/extensions/access_loggers/file/v3/file_pb.js";
+import { GzipSchema } from "#gen/xds/envoy/extensions/compression/gzip/compressor/v3/gzip_pb.js";
+import { CompressorSchema } from "#gen/xds/envoy/extensions/filters/http/compressor/v3/compressor_pb.js";
 import { realClock } from "../kernel/clock.ts";
-import { data, frame, getFields, headers, hello, number32 } from "../wire/http2_fixture.ts";
-import { flag, frameType, h2Error } from "../wire/http2_frames.ts";
+import { data, getFields, headers, hello } from "../wire/http2_fixture.ts";
+import { flag, frameType } from "../wire/http2_frames.ts";
 import {
   cluster,
   type FixtureProxy,
   freePort,
   httpChain,
+  inline,
   listener,
   milliseconds,
+  pack,
   prefix,
   raw,
   routes,
@@ -29,7 +37,7 @@ import {
   until,
 } from "./fixture.ts";
 import { http2Options, protocolOptions } from "./grpc_fixture.ts";
-import { handServer, peer } from "./http2_peer.ts";
+import { ask, peer } from "./http2_peer.ts";
 
 type Manager = NonNullable<Parameters<typeof httpChain>[1]>;
 type RouteList = Parameters<typeof routes>[1];
@@ -56,16 +64,12 @@ const plain = Bun.serve({
 });
 let server: Http2Server;
 let onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
-let sessions = 0;
 
 beforeAll(async () => {
   server = createServer();
   server.on("stream", (stream, head) => {
     stream.on("error", () => {});
     onStream(stream as ServerHttp2Stream, head);
-  });
-  server.on("session", () => {
-    sessions++;
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   proxy = await startFixture({});
@@ -95,31 +99,6 @@ async function serve(list: RouteList, manager: Manager = {}, more: object = http
   });
 }
 
-/** A whole answer by node:http2. */
-function ask(
-  session: ClientHttp2Session,
-  head: Record<string, string>,
-  body?: Buffer,
-): Promise<{ status: number; head: IncomingHttpHeaders; body: Buffer; trailers: IncomingHttpHeaders }> {
-  return new Promise((resolve, reject) => {
-    const stream = session.request({ ":path": "/", ...head }, { endStream: body === undefined });
-    const chunks: Buffer[] = [];
-    let answer: IncomingHttpHeaders = {};
-    let trailers: IncomingHttpHeaders = {};
-    stream.on("response", (fields) => {
-      answer = fields;
-    });
-    stream.on("trailers", (fields) => {
-      trailers = fields;
-    });
-    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-    stream.on("error", reject);
-    stream.on("end", () =>
-      resolve({ status: Number(answer[":status"]), head: answer, body: Buffer.concat(chunks), trailers }),
-    );
-    if (body) stream.end(body);
-  });
-}
 const session = (): ClientHttp2Session => {
   const made = connect(`http://127.0.0.1:${port}`);
   made.on("error", () => {});
@@ -215,70 +194,6 @@ describe("HTTP/2 to servers", () => {
     for (const answer of await Promise.all(answers)) expect(String(answer.body)).toBe("done");
     client.close();
   });
-  test("a refused stream is tried again, a POST as well; any other reset is an error", async () => {
-    let tries = 0;
-    let code: number = h2Error.refusedStream;
-    const resetting = await handServer((streamId, write) => {
-      if (++tries < 3) write(frame(frameType.rstStream, 0, streamId, number32(code)));
-      else write(headers(streamId, [[":status", "200"]], flag.endHeaders), data(streamId, "third", flag.endStream));
-    });
-    const retryPolicy = { retryOn: "refused-stream", numRetries: 2 };
-    const value = { clusterSpecifier: { case: "cluster", value: "hand" }, retryPolicy } as const;
-    await proxy.configure({
-      listeners: [listener("127.0.0.1", port, [httpChain("main")])],
-      clusters: [cluster("hand", [`127.0.0.1:${resetting.port}`], http2Options())],
-      routes: [routes("main", [{ match: prefix("/"), action: { case: "route", value } }])],
-    });
-    const client = session();
-    const answer = await ask(client, { ":method": "POST" }, Buffer.from("body"));
-    expect([answer.status, String(answer.body), tries]).toEqual([200, "third", 3]);
-    tries = 0;
-    code = h2Error.internal;
-    const failed = await ask(client, { ":method": "POST" }, Buffer.from("body"));
-    expect([failed.status, tries]).toEqual([503, 1]);
-    expect(String(failed.body)).toContain("reset reason: remote reset");
-    client.close();
-    resetting.stop();
-  });
-  test.each<[string, Uint8Array[]]>([
-    ["no :status", [headers(1, [["x", "y"]])]],
-    [":status 101", [headers(1, [[":status", "101"]])]],
-    [
-      "connection in an answer",
-      [
-        headers(1, [
-          [":status", "200"],
-          ["connection", "close"],
-        ]),
-      ],
-    ],
-    ["an interim answer that ends", [headers(1, [[":status", "103"]])]],
-    ["DATA before the head", [data(1, "x")]],
-    [
-      "less than the length",
-      [
-        headers(1, [
-          [":status", "200"],
-          ["content-length", "5"],
-        ]),
-      ],
-    ],
-    ["a frame too large", [frame(frameType.data, 0, 1, Buffer.alloc(20_000))]],
-    ["PUSH_PROMISE", [frame(frameType.pushPromise, 4, 1, number32(2))]],
-  ])("a server that breaks the rules gives 502: %s", async (_name, bytes) => {
-    const lying = await handServer((_streamId, write) => write(...bytes));
-    await proxy.configure({
-      listeners: [listener("127.0.0.1", port, [httpChain("main")])],
-      clusters: [cluster("lying", [`127.0.0.1:${lying.port}`], http2Options())],
-      routes: [routes("main", [{ match: prefix("/"), action: toCluster("lying") }])],
-    });
-    const client = session();
-    const { status } = await ask(client, {});
-    // What is wrong with the connection as a whole breaks it.
-    expect([502, 503]).toContain(status);
-    client.close();
-    lying.stop();
-  });
   test("a server that says GOAWAY finishes what it has, and gets no more on that connection", async () => {
     await serve(toServer);
     const client = session();
@@ -290,14 +205,15 @@ describe("HTTP/2 to servers", () => {
     await until("the first request", () => held !== undefined);
     const old = held!;
     old.session!.goaway(0);
-    const before = sessions;
+    let other: unknown;
     onStream = (stream) => {
+      other = stream.session;
       stream.respond({ ":status": 200 });
-      stream.end("new connection");
+      stream.end("another connection");
     };
     await realClock.sleep(20);
-    expect(String((await ask(client, {})).body)).toBe("new connection");
-    expect(sessions - before).toBe(1);
+    expect(String((await ask(client, {})).body)).toBe("another connection");
+    expect(other).not.toBe(old.session);
     old.respond({ ":status": 200 });
     old.end("old connection");
     expect(String((await first).body)).toBe("old connection");
@@ -348,6 +264,101 @@ describe("HTTP/2 to servers", () => {
     console.log(`  ${Math.round(sent / 1024)} KiB on their way to a server that does not read`);
     expect(sent).toBeLessThan(4 * 1024 * 1024);
     client.end();
+  });
+});
+
+describe("what is done to requests holds for HTTP/2", () => {
+  test("a mirror in HTTP/2 gets the whole body, whether the client framed it or not", async () => {
+    const seen: string[] = [];
+    onStream = (stream, head) => {
+      const chunks: Buffer[] = [];
+      stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+      stream.on("end", () => {
+        seen.push(`${head[":method"]} ${head[":authority"]} ${Buffer.concat(chunks)}`);
+        stream.respond({ ":status": 200 });
+        stream.end();
+      });
+    };
+    const specifier = { clusterSpecifier: { case: "cluster", value: "plain" } } as const;
+    const value = { ...specifier, requestMirrorPolicies: [{ cluster: "server" }] };
+    await serve([{ match: prefix("/"), action: { case: "route", value } }]);
+    const client = session();
+    const { body } = await ask(client, { ":method": "POST", ":path": "/echo" }, Buffer.from("bare"));
+    expect(String(body)).toBe("bare");
+    client.close();
+    const text = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n6\r\nframed\r\n0\r\n\r\n";
+    await raw(port, text, (all) => all.includes("framed"));
+    await until("both copies", () => seen.length === 2);
+    expect(seen).toEqual([`POST 127.0.0.1-shadow:${port} bare`, "POST a-shadow framed"]);
+  });
+  test("a body is sent again with a retry", async () => {
+    const seen: string[] = [];
+    onStream = (stream) => {
+      const chunks: Buffer[] = [];
+      stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+      stream.on("end", () => {
+        seen.push(String(Buffer.concat(chunks)));
+        stream.respond({ ":status": seen.length < 3 ? 503 : 200 });
+        stream.end();
+      });
+    };
+    const retryPolicy = { retryOn: "retriable-status-codes", retriableStatusCodes: [503], numRetries: 3 };
+    const value = { clusterSpecifier: { case: "cluster", value: "server" }, retryPolicy } as const;
+    await serve([{ match: prefix("/"), action: { case: "route", value } }]);
+    const client = session();
+    expect((await ask(client, { ":method": "POST" }, Buffer.from("again"))).status).toBe(200);
+    expect(seen).toEqual(["again", "again", "again"]);
+    client.close();
+  });
+  test("an answer is compressed for a client that takes it", async () => {
+    const library = { name: "gzip", typedConfig: pack(GzipSchema, {}) };
+    const value = pack(CompressorSchema, { compressorLibrary: library });
+    const httpFilters = [
+      { name: "envoy.filters.http.compressor", configType: { case: "typedConfig", value } } as const,
+    ];
+    onStream = (stream) => {
+      stream.respond(
+        { ":status": 200, "content-type": "text/plain", "content-length": "100000" },
+        { waitForTrailers: true },
+      );
+      stream.on("wantTrailers", () => stream.sendTrailers({ "x-end": "yes" }));
+      stream.end("z".repeat(100_000));
+    };
+    await serve(toServer, { httpFilters });
+    const client = session();
+    const { head, body, trailers } = await ask(client, { "accept-encoding": "gzip" });
+    expect(head["content-encoding"]).toBe("gzip");
+    expect(head["content-length"]).toBeUndefined();
+    expect(Bun.gunzipSync(body as Uint8Array<ArrayBuffer>).length).toBe(100_000);
+    expect(trailers["x-end"]).toBe("yes");
+    client.close();
+  });
+  test("logs name the protocol, resets and the status of gRPC", async () => {
+    const path = join(tmpdir(), `meshbed-http2-${process.pid}.log`);
+    const logFormat = {
+      format: {
+        case: "textFormatSource",
+        value: inline("%REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %GRPC_STATUS%\n"),
+      },
+    } as const;
+    const config = pack(FileAccessLogSchema, { path, accessLogFormat: { case: "logFormat", value: logFormat } });
+    await serve(toServer, { accessLog: [{ name: "file", configType: { case: "typedConfig", value: config } }] });
+    onStream = (stream, head) => {
+      if (head[":path"] === "/never") return;
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "5" }));
+      stream.end("message");
+    };
+    const client = session();
+    await ask(client, { ":path": "/grpc", ":method": "POST", "content-type": "application/grpc" }, Buffer.from("x"));
+    const stream = client.request({ ":path": "/never" });
+    stream.on("error", () => {});
+    await realClock.sleep(30);
+    stream.close(constants.NGHTTP2_CANCEL);
+    await until("the log", () => existsSync(path) && readFileSync(path, "utf8").split("\n").length > 2);
+    expect(readFileSync(path, "utf8")).toBe("/grpc HTTP/2 200 - NotFound\n/never HTTP/2 0 DR -\n");
+    rmSync(path);
+    client.close();
   });
 });
 

@@ -1,5 +1,6 @@
 // A peer of the proxy that says what a test wants, frame by frame, as client or as server. Nothing at run time imports it.
 
+import type { ClientHttp2Session, IncomingHttpHeaders } from "node:http2";
 import { FrameCollector, settings } from "../wire/http2_fixture.ts";
 import { frameType, preface } from "../wire/http2_frames.ts";
 
@@ -57,4 +58,30 @@ export async function handServer(
     },
   });
   return { port: listening.port, stop: () => listening.stop(true) };
+}
+
+/** A whole answer by node:http2. */
+export function ask(
+  session: ClientHttp2Session,
+  head: Record<string, string>,
+  body?: Buffer,
+): Promise<{ status: number; head: IncomingHttpHeaders; body: Buffer; trailers: IncomingHttpHeaders }> {
+  return new Promise((resolve, reject) => {
+    const stream = session.request({ ":path": "/", ...head }, { endStream: body === undefined });
+    const chunks: Buffer[] = [];
+    let answer: IncomingHttpHeaders = {};
+    let trailers: IncomingHttpHeaders = {};
+    stream.on("response", (fields) => {
+      answer = fields;
+    });
+    stream.on("trailers", (fields) => {
+      trailers = fields;
+    });
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("error", reject);
+    stream.on("end", () =>
+      resolve({ status: Number(answer[":status"]), head: answer, body: Buffer.concat(chunks), trailers }),
+    );
+    if (body) stream.end(body);
+  });
 }
