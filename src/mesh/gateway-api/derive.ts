@@ -29,9 +29,20 @@ export function createDerivation(): (state: GatewayApiState, clusterDomain: stri
 
 function kept(before: RuleSet | undefined, next: RuleSet): RuleSet {
   if (before === undefined) return next;
-  const text = (rules: RuleSet): string =>
-    JSON.stringify([rules.hosts, rules.object.spec?.http ?? rules.object.spec, rules.http.map(({ source }) => source)]);
-  return text(before) === text(next) ? before : next;
+  if (next.http.length > 0 && sameItems(before.http, next.http) && !next.object.spec?.tcp) return before;
+  return textOf(before) === textOf(next) ? before : next;
+}
+
+const texts = new WeakMap<RuleSet, string>();
+
+/** All that is not in its key. */
+function textOf(rules: RuleSet): string {
+  let text = texts.get(rules);
+  if (text === undefined) {
+    text = JSON.stringify([rules.object.spec, rules.http.map(({ source }) => source)]);
+    texts.set(rules, text);
+  }
+  return text;
 }
 
 /** Istio's names for what it makes of a listener. */

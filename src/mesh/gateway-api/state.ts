@@ -33,27 +33,43 @@ export function createGatewayApi(): (
 ) => { gatewayApi: GatewayApiState; derived: Derived } {
   let inputs: readonly unknown[] | undefined;
   let result: { gatewayApi: GatewayApiState; derived: Derived } | undefined;
+  let around: readonly unknown[] = [];
+  let surroundings: Surroundings | undefined;
   const derive = createDerivation();
   return (objects, { clusterDomain }) => {
     const next = inputsOf(objects);
     if (result === undefined || inputs === undefined || !sameItems(inputs, next)) {
       inputs = next;
-      const gatewayApi = stateOf(objects, clusterDomain);
+      const others = inputsAround(objects);
+      if (surroundings === undefined || !sameItems(around, others))
+        surroundings = surroundingsOf(objects, clusterDomain);
+      around = others;
+      const gatewayApi = stateOf(objects, surroundings);
       result = { gatewayApi, derived: derive(gatewayApi, clusterDomain) };
     }
     return result;
   };
 }
 
+/** All that a route's state follows from, beside the route. */
+interface Surroundings extends Pick<GatewayApiState, "classes" | "gateways"> {
+  inputs: RouteInputs;
+  known: WeakMap<Route, RouteState>;
+}
+
+const inputsAround = (objects: GatewayApiObjects): unknown[] => [
+  ...[objects.gatewayClasses, objects.kubernetesGateways, objects.referenceGrants],
+  ...[objects.namespaces, objects.services, objects.serviceEntries, objects.secrets],
+];
+
 const inputsOf = (objects: GatewayApiObjects): unknown[] => {
   const own = [objects.gatewayClasses, objects.kubernetesGateways, objects.referenceGrants];
   const routes = [objects.httpRoutes, objects.grpcRoutes, objects.tlsRoutes, objects.tcpRoutes];
   // Without any of these nothing else matters.
-  if ([...own, ...routes].every(({ length }) => length === 0)) return [];
-  return [...own, ...routes, objects.namespaces, objects.services, objects.serviceEntries, objects.secrets];
+  return [...own, ...routes].every(({ length }) => length === 0) ? [] : [...inputsAround(objects), ...routes];
 };
 
-function stateOf(objects: GatewayApiObjects, clusterDomain: string): GatewayApiState {
+function surroundingsOf(objects: GatewayApiObjects, clusterDomain: string): Surroundings {
   const { gatewayClasses, kubernetesGateways, services, serviceEntries, referenceGrants } = objects;
   const isGranted = grantsOf(referenceGrants);
   const secrets = new Map(objects.secrets.map((secret) => [keyOf(secret), secret]));
@@ -70,7 +86,15 @@ function stateOf(objects: GatewayApiObjects, clusterDomain: string): GatewayApiS
     serviceEntries: byKey(serviceEntries),
     resolve: backendResolver(services, serviceEntries, isGranted, clusterDomain),
   };
+  return { classes: classStates(gatewayClasses), gateways, inputs, known: new WeakMap() };
+}
+
+function stateOf(objects: GatewayApiObjects, { classes, gateways, inputs, known }: Surroundings): GatewayApiState {
   const all: Route[] = [...objects.httpRoutes, ...objects.grpcRoutes, ...objects.tlsRoutes, ...objects.tcpRoutes];
-  const routes: RouteState[] = all.toSorted(byAgeAndName).map((route) => routeState(route, inputs));
-  return { classes: classStates(gatewayClasses), gateways, routes };
+  const routes = all.toSorted(byAgeAndName).map((route) => {
+    const state = known.get(route) ?? routeState(route, inputs);
+    known.set(route, state);
+    return state;
+  });
+  return { classes, gateways, routes };
 }
