@@ -32,8 +32,9 @@ export function balancersOf(services: readonly Service[], nodes: readonly Node[]
     return (isReady && status?.addresses?.find(({ type }) => type === "InternalIP")?.address) || [];
   });
   const balancers = services.flatMap(({ spec, status }) =>
-    (status?.loadBalancer?.ingress ?? []).flatMap(({ ip = "" }) =>
-      isLocalAddress(ip)
+    (status?.loadBalancer?.ingress ?? []).flatMap(({ ip = "", ipMode }) =>
+      // "VIP": a node's own address, as in `ports` mode all have 127.0.0.1.
+      ipMode === "Proxy" && isLocalAddress(ip)
         ? (spec?.ports ?? []).flatMap(({ port, nodePort, protocol }) =>
             nodePort && (protocol ?? "TCP") === "TCP"
               ? [{ address: ip, port, targets: [...new Set(ips)].map((node) => hostPort(node, nodePort)) }]
