@@ -16,6 +16,9 @@ const random = systemRandom;
 const log = stderrLog("warn");
 const say = (line: object) => console.log(JSON.stringify(line));
 
+// Whoever measures may end before all is settled.
+process.stdin.on("end", () => process.exit(0)).resume();
+
 /** Sidecars that have applied a change of this type since all had; resources they got with it. */
 const applied = new Map<string, { nodes: number; resources: number }>();
 
@@ -59,4 +62,3 @@ const proxy = await startProxy({
 const startedMs = clock.monotonicMs();
 while (!proxy.isSettled()) await clock.sleep(50);
 say({ type: "ready", tookMs: clock.monotonicMs() - startedMs, rssBytes: process.memoryUsage.rss() });
-process.stdin.on("end", () => process.exit(0)).resume();
