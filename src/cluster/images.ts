@@ -43,6 +43,7 @@ function bookinfoImages(app: ImageEntry): ImageCatalogue {
     "details-v1": {},
     "details-v2": { ENABLE_EXTERNAL_BOOK_SERVICE: "true" },
     "ratings-v1": {},
+    "catalogue-v1": {},
     "reviews-v1": {},
     "reviews-v2": { ENABLE_RATINGS: "true" },
     "reviews-v3": { ENABLE_RATINGS: "true", STAR_COLOR: "red" },
