@@ -227,7 +227,19 @@ describe("what the proxy says itself", () => {
     echo.failures = { code: status.UNKNOWN, count: 1 };
     expect((await failure()).code).toBe(status.UNKNOWN);
   });
-  test("metrics name gRPC and its status", async () => {
+  /** Of requests and answers with status 0. */
+  const messages = async (): Promise<number[]> => {
+    const lines = (await direct.metrics()).split("\n").filter((line) => line.includes('grpc_response_status="0"'));
+    return ["request", "response"].map((side) =>
+      Number(
+        lines
+          .find((line) => line.startsWith(`istio_${side}_messages_total`))
+          ?.split(" ")
+          .at(-1),
+      ),
+    );
+  };
+  test("metrics name gRPC, its status and its messages", async () => {
     await direct.configure(configurationOf(toApp));
     await client.unary("unary", Buffer.from("x"));
     await client.unary("fail", Buffer.from("x")).catch(() => {});
@@ -237,5 +249,9 @@ describe("what the proxy says itself", () => {
     expect(with_('request_protocol="grpc"', 'grpc_response_status="9"', 'response_code="200"')).toHaveLength(1);
     expect(with_('request_protocol="grpc"', 'grpc_response_status="14"', 'response_flags="UT"')).toHaveLength(1);
     expect(with_('request_protocol="http"')).toHaveLength(0);
+    const before = await messages();
+    for await (const _message of client.repeat(40, 100));
+    await client.collect([Buffer.from("a"), Buffer.from("b"), Buffer.from("")]);
+    expect(await messages()).toEqual([before[0]! + 1 + 3, before[1]! + 40 + 1]);
   });
 });

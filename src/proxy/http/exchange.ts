@@ -227,6 +227,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
   /** True: nobody needs these bytes any more. */
   onRequestData(chunk: Buffer, from: number, to: number): boolean {
     this.#record.bodyBytes += to - from;
+    if (this.request.isBare) this.#record.seeRequest(chunk, from, to);
     this.lastActiveMs = this.#runtime.sweeper.nowMs;
     const mirrors = this.#mirrors;
     if (mirrors !== undefined) for (const mirror of mirrors) mirror.onRequestData(chunk, from, to);
@@ -312,6 +313,7 @@ export class Exchange implements FilteredRequest, ForwardingOwner, BodySink, Rec
     const transform = this.#filters.transform;
     if (transform === undefined) this.#record.responseBodyBytes += to - from;
     if (transform !== undefined) return transform.write(chunk, from, to);
+    if (this.request.isGrpc && this.request.isHttp2) this.#record.seeResponse(chunk, from, to);
     return this.#down.sendBody(chunk, from, to, this.forwarding.sharesReads ? "kept" : "read");
   }
   onTrailers(section: Buffer): void {

@@ -10,6 +10,8 @@ import { fieldAfter, fieldOfLines, type Needs, type StreamInfo } from "../log/st
 import type { Route } from "../routing/route.ts";
 import { statusClass } from "../telemetry/counts.ts";
 import { inboundEdge, neighbourEdge, outboundEdge } from "../telemetry/edges.ts";
+import { GrpcMessages } from "../telemetry/grpc_messages.ts";
+import type { GrpcOutcome } from "../telemetry/telemetry.ts";
 import { finishSpan, injectSpan, type Span, startSpan, type Tracing } from "../tracing/tracing.ts";
 import { trustedAddress } from "./forwarded.ts";
 import type { Forwarding } from "./forwarding.ts";
@@ -54,6 +56,9 @@ export class RequestRecord {
   status = 0;
   flags = "-";
   details = "";
+  /** gRPC messages, counted for clients that speak HTTP/2; made with the first body. */
+  requestMessages: GrpcMessages | undefined;
+  responseMessages: GrpcMessages | undefined;
   /** While an answer's head is being prepared. */
   responseHead: Head | undefined;
 
@@ -71,6 +76,8 @@ export class RequestRecord {
     if (chain.tracing !== undefined || this.#needs !== undefined) this.#startedAtMs = clock.now();
     this.#responseHeaders = undefined;
     this.#grpcStatus = undefined;
+    this.requestMessages?.reset();
+    this.responseMessages?.reset();
     if (this.#needs !== undefined) {
       this.#requestEndMs = hasBody ? -1 : 0;
       this.#responseStartMs = -1;
@@ -110,6 +117,15 @@ export class RequestRecord {
 
   requestEnded(): void {
     if (this.#needs?.times) this.#requestEndMs = this.#elapsedMs;
+  }
+  /** Of a body in HTTP/2; whether it is gRPC's is asked at the end. */
+  seeRequest(chunk: Buffer, from: number, to: number): void {
+    this.requestMessages ??= new GrpcMessages();
+    this.requestMessages.see(chunk, from, to);
+  }
+  seeResponse(chunk: Buffer, from: number, to: number): void {
+    this.responseMessages ??= new GrpcMessages();
+    this.responseMessages.see(chunk, from, to);
   }
   /** The upstream's answer is about to be sent as `edits` say. */
   answered(head: Head, edits: HeaderEdits): void {
@@ -156,7 +172,7 @@ export class RequestRecord {
     const span = this.#span?.sampled ? this.#span : undefined;
     const traceId = span?.traceId ?? "";
     // As Istio: an answer that is not gRPC's own has the status that gRPC makes of it.
-    const grpc = request.isGrpc ? (this.#grpcStatus ?? (status === 0 ? "" : String(grpcStatusOf(status)))) : undefined;
+    const grpc = request.isGrpc ? this.#grpcOutcome(status) : undefined;
     if (!chain.telemetry.off) {
       const edge = chain.inbound
         ? inboundEdge(series, chain, client)
@@ -174,6 +190,14 @@ export class RequestRecord {
       if (span !== undefined) finishSpan(span, info);
     }
     if (forwarding.neighbour !== undefined) this.#reportNear(forwarding.neighbour);
+  }
+
+  #grpcOutcome(status: number): GrpcOutcome {
+    return {
+      status: this.#grpcStatus ?? (status === 0 ? "" : String(grpcStatusOf(status))),
+      requestMessages: this.requestMessages?.count ?? 0,
+      responseMessages: this.responseMessages?.count ?? 0,
+    };
   }
 
   /** The neighbour's own log and span, as if the request had come to it over the wire. */

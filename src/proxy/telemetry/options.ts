@@ -15,6 +15,8 @@ export const metricNames = [
   "request_duration_milliseconds",
   "request_bytes",
   "response_bytes",
+  "request_messages_total",
+  "response_messages_total",
   "tcp_connections_opened_total",
   "tcp_connections_closed_total",
   "tcp_sent_bytes_total",

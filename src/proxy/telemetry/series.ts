@@ -21,6 +21,9 @@ export interface RequestSeries {
   duration: Histogram;
   requestBytes: Histogram;
   responseBytes: Histogram;
+  /** Of gRPC. */
+  requestMessages: Counter | undefined;
+  responseMessages: Counter | undefined;
 }
 export interface TcpSeries {
   opened: Counter;
@@ -51,6 +54,8 @@ const help: Record<MetricName, string> = {
   request_duration_milliseconds: "Time from the request's head to the response's end.",
   request_bytes: "Request sizes with head.",
   response_bytes: "Response sizes with head.",
+  request_messages_total: "gRPC messages of clients.",
+  response_messages_total: "gRPC messages of servers.",
   tcp_connections_opened_total: "Connections opened.",
   tcp_connections_closed_total: "Connections closed.",
   tcp_sent_bytes_total: "Bytes sent to the client.",
@@ -70,11 +75,14 @@ export class SeriesRegistry implements Swept {
   requests(labels: Labels, options: TelemetryOptions, user: SeriesUser): RequestSeries {
     const create = (given: Labels): Entry<RequestSeries> => {
       const removals: (() => void)[] = [];
+      const isGrpc = given["request_protocol"] === "grpc";
       const series = {
         requests: this.#counter("requests_total", given, options, removals),
         duration: this.#histogram("request_duration_milliseconds", given, options, removals),
         requestBytes: this.#histogram("request_bytes", given, options, removals),
         responseBytes: this.#histogram("response_bytes", given, options, removals),
+        requestMessages: isGrpc ? this.#counter("request_messages_total", given, options, removals) : undefined,
+        responseMessages: isGrpc ? this.#counter("response_messages_total", given, options, removals) : undefined,
       };
       return entryOf(
         series,

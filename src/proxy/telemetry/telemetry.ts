@@ -47,6 +47,14 @@ function labelsOf(edge: EdgeLabels, protocol: string): Record<string, string> {
   };
 }
 
+/** What a gRPC request came to. */
+export interface GrpcOutcome {
+  /** grpc-status; "" when there was none. */
+  status: string;
+  requestMessages: number;
+  responseMessages: number;
+}
+
 /** The metrics of one direction between two workloads. */
 export class EdgeStats implements SeriesUser {
   readonly #registry: SeriesRegistry;
@@ -78,7 +86,7 @@ export class EdgeStats implements SeriesUser {
 
   /**
    * `flags`: Envoy's response flags, "-" for none. Sizes include heads, as in Istio. `traceId`: of a sampled request, or "".
-   * `grpc`: the status of a gRPC request, "" when there was none; undefined for any other request.
+   * `grpc`: undefined for any other request.
    */
   request(
     code: number,
@@ -87,16 +95,20 @@ export class EdgeStats implements SeriesUser {
     requestBytes: number,
     responseBytes: number,
     traceId: string,
-    grpc?: string,
+    grpc?: GrpcOutcome,
   ): void {
     let series: RequestSeries | undefined;
-    if (grpc !== undefined) series = this.#flagged.get(`${code} ${flags} ${grpc}`);
+    if (grpc !== undefined) series = this.#flagged.get(`${code} ${flags} ${grpc.status}`);
     else series = flags === "-" ? this.#byCode[code] : this.#flagged.get(`${code} ${flags}`);
-    if (series === undefined) series = this.#create(code, flags, grpc);
+    if (series === undefined) series = this.#create(code, flags, grpc?.status);
     series.requests.value++;
     observe(series.duration, durationMs);
     observe(series.requestBytes, requestBytes);
     observe(series.responseBytes, responseBytes);
+    if (grpc !== undefined && series.requestMessages !== undefined) {
+      series.requestMessages.value += grpc.requestMessages;
+      series.responseMessages!.value += grpc.responseMessages;
+    }
     if (traceId === "" || !this.options.exemplars) return;
     keepExemplar(series.duration, durationMs, traceId);
     keepExemplar(series.requestBytes, requestBytes, traceId);
