@@ -72,7 +72,22 @@ export function convertHttp(route: HTTPRoute | GRPCRoute, resolve: ResolveBacken
     });
     if (isBroken) broken++;
   });
+  notices.push(...unreachable(rules));
   return { http, notices, unsupported, backendProblem, nothingLeft: broken > 0 && broken === rules.length };
+}
+
+/** As in Istio regular expressions come after all prefixes: a rule for every path leaves them nothing. */
+function unreachable(rules: readonly CommonRule[]): Notice[] {
+  const takesAll = rules.findIndex(({ matches }) => matches.some((match) => rankOf(match).join() === "2,0,0,0,0"));
+  if (takesAll < 0) return [];
+  return rules.flatMap(({ matches }, index) =>
+    matches.flatMap(({ path }, at) => {
+      if (path?.type !== "RegularExpression") return [];
+      const field = `spec.rules[${index}].matches[${at}].path`;
+      const message = `${field}: is never reached: regular expressions come after prefixes, and spec.rules[${takesAll}] takes every path`;
+      return [{ field, message }];
+    }),
+  );
 }
 
 const internalError: Partial<HttpRule> = { directResponse: { status: 500 } };
