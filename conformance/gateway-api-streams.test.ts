@@ -1,12 +1,12 @@
 // The Gateway API's other listeners and routes by real traffic: HTTPS, TLS passed through, TCP, gRPC, and a Gateway on pods that are there already.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { type EchoBed, startEcho } from "./echo.ts";
 import { greet } from "./grpc/greeter.ts";
-import { type Output, root, run, until } from "./testbed.ts";
+import { balancerPort, type Output, root, run, until } from "./testbed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "meshbed-gateway-api-"));
 const effectMs = 5_000;
@@ -162,12 +162,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Where another program of this machine holds a port, the relay says which one it took. */
-const portOf = (port: number): number => {
-  const log = join(bed.state, "logs/sandbox.log");
-  const said = existsSync(log) ? readFileSync(log, "utf8") : "";
-  return Number(new RegExp(`${address}:${port} is reached at port (\\d+)`).exec(said)?.[1] ?? port);
-};
+const portOf = (port: number): number => balancerPort(bed, address, port);
 
 function curl(host: string, certificateOf: string): Promise<Output> {
   const to = ["--connect-to", `${host}:443:${address}:${portOf(443)}`];

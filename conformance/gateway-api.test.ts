@@ -3,11 +3,12 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Answer, type Came, type EchoBed, startEcho, tally } from "./echo.ts";
-import { root, run, until } from "./testbed.ts";
+import { balancerPort, root, run, until } from "./testbed.ts";
 
 let bed: EchoBed;
 /** The gateway's address on this machine, as its status says it. */
 let address = "";
+let port = 80;
 
 const apiVersion = "gateway.networking.k8s.io/v1";
 const object = (kind: string, name: string, spec: object, namespace = "echo") => ({
@@ -52,7 +53,7 @@ async function routes(...objects: object[]): Promise<void> {
   await until("the routes hold", 5_000, async () => (await get(host, "/")).status === 302);
 }
 
-async function get(host: string, path: string, init: RequestInit = {}, port = 80): Promise<Answer> {
+async function get(host: string, path: string, init: RequestInit = {}): Promise<Answer> {
   const headers = { ...(init.headers as Record<string, string>), host };
   const response = await fetch(`http://${address}:${port}${path}`, { redirect: "manual", ...init, headers });
   const body = await response.text();
@@ -86,6 +87,7 @@ beforeAll(async () => {
     "--timeout=20s",
   );
   address = (await read("gtw", "shop")).status!.addresses![0]!.value;
+  port = balancerPort(bed, address, 80);
 }, 90_000);
 afterAll(() => bed?.down());
 
@@ -400,7 +402,9 @@ test("a second gateway listens on the same port beside the first; with the Gatew
   await bed.kubectl("wait", "--for=condition=Programmed", "gtw/second", "-n", "echo", "--timeout=20s");
   const other = (await read("gtw", "second")).status!.addresses![0]!.value;
   expect(other).not.toBe(address);
-  expect((await fetch(`http://${other}/`, { headers: { host: "simple.test" } })).status).toBe(404);
+  expect(
+    (await fetch(`http://${other}:${balancerPort(bed, other, 80)}/`, { headers: { host: "simple.test" } })).status,
+  ).toBe(404);
   await bed.kubectl("delete", "gtw", "second", "-n", "echo");
   await until(
     "nothing is left",

@@ -1,6 +1,6 @@
 // Starts a whole testbed for black-box tests, as a person would: `meshbed up -d`, kubectl, requests through localhost.
 
-import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -171,4 +171,11 @@ export class Load {
     await Promise.all(this.#workers);
     return { sent: this.sent, failures: this.failures };
   }
+}
+
+/** The port of a load balancer's address: where another program of this machine holds it, the relay says which one it took. */
+export function balancerPort({ state }: Testbed, address: string, port: number): number {
+  const log = join(state, "logs/sandbox.log");
+  const said = existsSync(log) ? readFileSync(log, "utf8") : "";
+  return Number(new RegExp(`${address}:${port} is reached at port (\\d+)`).exec(said)?.[1] ?? port);
 }
