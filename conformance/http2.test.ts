@@ -1,6 +1,6 @@
 // HTTP/2 and gRPC in a running mesh: requests of one connection balanced, routed and counted one by one; ALPN at the gateway.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
@@ -147,16 +147,46 @@ test("a fault is a gRPC status to the caller, and the metrics name gRPC", async 
   expect(has('reporter="source"', 'grpc_response_status="8"', 'response_flags="FI"')).toBe(true);
 }, 30_000);
 
+/** What the proxies of the nodes have logged of requests with this in their path. */
+function protocolsLogged(query: string): string[] {
+  const folder = join(testbed.state, "logs");
+  return readdirSync(folder, { recursive: true })
+    .map(String)
+    .filter((name) => name.endsWith(".log"))
+    .flatMap(
+      (name) => readFileSync(join(folder, name), "utf8").match(new RegExp(`spoken \\S+ \\S*${query}`, "g")) ?? [],
+    )
+    .map((line) => line.split(" ")[1]!);
+}
+
 test("h2UpgradePolicy: HTTP/1.1 of a client becomes HTTP/2 between proxies, and HTTP/1.1 at the server again", async () => {
+  const text = "spoken %PROTOCOL% %REQ(:PATH)%";
+  const provider = { name: "spoken", envoyFileAccessLog: { path: "/dev/stdout", logFormat: { text } } };
+  await apply(
+    {
+      ...object("v1", "ConfigMap", "istio", { data: { mesh: JSON.stringify({ extensionProviders: [provider] }) } }),
+      metadata: { name: "istio", namespace: "istio-system" },
+    },
+    object("telemetry.istio.io/v1", "Telemetry", "spoken", {
+      spec: { accessLogging: [{ match: { mode: "SERVER" }, providers: [{ name: "spoken" }] }] },
+    }),
+  );
+  await until("HTTP/1.1 is logged", effectMs, async () => {
+    expect(await fromPod(1, "plain")).toEqual({ v1: 1 });
+    return protocolsLogged("plain").includes("HTTP/1.1");
+  });
+  expect(protocolsLogged("plain")).not.toContain("HTTP/2");
   await apply(
     istio("DestinationRule", "caller", {
       host: "caller",
       trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: "UPGRADE" } } },
     }),
   );
-  await Bun.sleep(300);
-  expect(await fromPod(5)).toEqual({ v1: 5 });
-});
+  await until("HTTP/2 is logged", effectMs, async () => {
+    expect(await fromPod(1, "upgraded")).toEqual({ v1: 1 });
+    return protocolsLogged("upgraded").includes("HTTP/2");
+  });
+}, 30_000);
 
 test.each([
   ["--http2", "2"],
