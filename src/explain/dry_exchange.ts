@@ -19,6 +19,7 @@ import {
   type VirtualHost,
   type WeightedTarget,
 } from "../proxy/routing/route.ts";
+import { setClientCert } from "../proxy/tls/client_cert.ts";
 import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { HeadWriter, newEdits } from "../wire/http1_write.ts";
 import type { DryNode } from "./dry_node.ts";
@@ -107,6 +108,9 @@ export class DryExchange implements FilteredRequest {
     }
     if (chain.hostRules !== undefined) request.stripHost(chain.hostRules, client.localPort);
     prepareRequest(this.requestEdits, request, chain, client);
+    // There is no session to read the certificate from; whose it is, is known.
+    if (chain.inbound && client.peer.authenticated)
+      setClientCert(this.requestEdits, chain.clientCert, chain.owner.identity, client.peer.identity);
     this.clearRouteCache();
   }
 

@@ -59,10 +59,10 @@ export function readAsk({ method, url: text, headers }: Ask): Asked {
     fail(`scheme ${url.protocol.slice(0, -1)} is not explained; http and https are`);
   if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method)) fail(`${method} is no method`);
   const host = headers.find(([name]) => name.toLowerCase() === "host")?.[1];
-  const authority = host ?? url.host;
   const own = headers.filter(([name]) => name.toLowerCase() !== "host");
   // As it was written: the URL parser would resolve dots and escape characters, which proxies judge for themselves.
-  const path = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*([^#]*)/i.exec(text)?.[1] || "/";
+  const [, written = "", path = ""] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)([^#]*)/i.exec(text) ?? [];
+  const authority = host ?? written.slice(written.lastIndexOf("@") + 1);
   const target = path.startsWith("/") ? path : `/${path}`;
   const lines = [
     `${method} ${target} HTTP/1.1`,
@@ -305,8 +305,9 @@ function outbound(
   const { hostname } = asked.url;
   const { port } = asked;
   const from = `${workload.namespace}/${workload.name}`;
-  const { address, text } = resolveName(context.model, hostname, workload.namespace);
-  steps.push({ label: "name", text: `${hostname}: ${text}` });
+  const { address, text, isKnown } = resolveName(context.model, hostname, workload.namespace);
+  steps.push({ label: "name", text: `${hostname}: ${text}`, ...(!isKnown && { mark: "no" as const }) });
+  if (!isKnown) return { kind: "refused", steps, reason: `the name ${hostname} is not known in the cluster`, from };
   const listener = dry.node.outboundListener(address, port);
   if (listener === undefined) {
     const isService = context.model.services.some(({ addresses }) => addresses.includes(address));
@@ -329,17 +330,25 @@ function outbound(
 }
 
 /** As a pod's resolver finds names: its search list, then the name itself. */
-export function resolveName(model: Model, name: string, namespace: string): { address: string; text: string } {
-  if (/^\d+\.\d+\.\d+\.\d+$/.test(name)) return { address: name, text: "an address" };
+export function resolveName(
+  model: Model,
+  name: string,
+  namespace: string,
+): { address: string; text: string; isKnown: boolean } {
+  if (/^\d+\.\d+\.\d+\.\d+$/.test(name)) return { address: name, text: "an address", isKnown: true };
   const domain = model.config.clusterDomain;
   const candidates = [`${name}.${namespace}.svc.${domain}`, `${name}.svc.${domain}`, `${name}.${domain}`, name];
   for (const host of candidates) {
     const service = model.serviceByHost.get(host);
     if (service === undefined) continue;
-    if (service.addresses[0] !== undefined) return { address: service.addresses[0], text: `service ${host}` };
+    if (service.addresses[0] !== undefined)
+      return { address: service.addresses[0], text: `service ${host}`, isKnown: true };
     const pod = service.slices.flatMap((slice) => slice.endpoints ?? []).flatMap(({ addresses }) => addresses)[0];
-    if (pod !== undefined) return { address: pod, text: `headless service ${host}, one of its pods` };
-    return { address: someAddress, text: `service ${host}, without an address` };
+    if (pod !== undefined) return { address: pod, text: `headless service ${host}, one of its pods`, isKnown: true };
+    return { address: someAddress, text: `service ${host}, without an address`, isKnown: true };
   }
-  return { address: someAddress, text: "a name outside the cluster" };
+  const isInside = !name.includes(".") || name.endsWith(`.${domain}`) || name.endsWith(".svc");
+  return isInside
+    ? { address: someAddress, text: "no service has this name", isKnown: false }
+    : { address: someAddress, text: "a name outside the cluster", isKnown: true };
 }

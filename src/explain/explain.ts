@@ -276,7 +276,9 @@ function merged(outcomes: readonly Outcome[]): Outcome[] {
   const found = new Map<string, Outcome>();
   for (const outcome of outcomes) {
     const { percent, destination, ...rest } = outcome;
-    const key = JSON.stringify([rest, destination?.cluster, destination?.pods]);
+    // Two ways to one cluster may change the request differently; its id is made anew each time.
+    const { headers, ...place } = destination ?? { headers: [] };
+    const key = JSON.stringify([rest, place, headers.filter(([name]) => name !== "x-request-id")]);
     const known = found.get(key);
     if (known) known.percent += percent;
     else found.set(key, { ...outcome });
