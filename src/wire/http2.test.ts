@@ -119,7 +119,7 @@ const observer = (accept: (stream: Http2Stream) => StreamUser): Http2Observer =>
   },
 });
 
-async function run(seed: number): Promise<void> {
+function run(seed: number): void {
   const random = seededRandom(seed);
   const toServer = new Pipe(random);
   const toClient = new Pipe(random);
@@ -182,7 +182,9 @@ async function run(seed: number): Promise<void> {
         end.paused = false;
         end.stream.resume();
       }
-    await Promise.resolve();
+    // Otherwise done at the end of the loop's turn.
+    if (random.next() < 0.5) client.output.flush();
+    if (random.next() < 0.5) server.output.flush();
   }
   for (const { end, body, trailers, path } of requests) {
     expect(end.head.get("x-path")).toBe(path);
@@ -192,11 +194,13 @@ async function run(seed: number): Promise<void> {
   expect(client.streams.size).toBe(0);
 }
 
-test("messages arrive whole through 60 unruly pipes", async () => {
+test("messages arrive whole through 60 unruly pipes", () => {
   for (let seed = 1; seed <= 60; seed++)
-    await run(seed).catch((cause) => {
+    try {
+      run(seed);
+    } catch (cause) {
       throw new Error(`seed ${seed}: ${cause}`, { cause });
-    });
+    }
 });
 
 /** Says what it got; never wants anything else. */

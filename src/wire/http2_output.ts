@@ -1,4 +1,4 @@
-// Frames on their way out of one HTTP/2 connection: collected while an event is handled, written at its end. Bounded against floods.
+// Frames on their way out of one HTTP/2 connection: collected while events are handled, written at the end of the loop's turn. Bounded against floods.
 
 import { flag, frameBytesMax, frameHeaderBytes, frameType, writeFrameHeader } from "./http2_frames.ts";
 import { fieldBlock } from "./http2_write.ts";
@@ -53,7 +53,8 @@ export class Http2Output {
       this.#buffer = pool.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
       if (!this.#flushing) {
         this.#flushing = true;
-        queueMicrotask(this.#flush);
+        // When everything that has arrived meanwhile is handled: answers of several servers go to their client in one write.
+        setImmediate(this.#flush);
       }
     }
     const at = this.#length;
