@@ -2,6 +2,13 @@
 
 import { backendTlsPolicyProblems, gatewayApiProblems, waypointProblems } from "./gateway-api/problems.ts";
 import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
+import {
+  entryConflicts,
+  serviceEntryProblems,
+  sidecarProblems,
+  workloadEntryProblems,
+  workloadGroupProblems,
+} from "./problems-egress.ts";
 import { envoyFilterProblems, proxyConfigProblems, wasmPluginProblems } from "./problems-extensions.ts";
 import {
   authorizationPolicyProblems,
@@ -45,6 +52,11 @@ export function createProblemFinder(): (model: Model, objects: MeshObjects) => P
     ...once(objects.envoyFilters, envoyFilterProblems),
     ...once(objects.wasmPlugins, wasmPluginProblems),
     ...once(objects.proxyConfigs, proxyConfigProblems),
+    ...once(objects.serviceEntries, serviceEntryProblems),
+    ...once(objects.workloadEntries, workloadEntryProblems),
+    ...once(objects.workloadGroups, workloadGroupProblems),
+    ...once(objects.sidecars, sidecarProblems),
+    ...entryConflicts(model, objects.serviceEntries),
     ...once(objects.backendTlsPolicies, backendTlsPolicyProblems),
     ...once(objects.kubernetesGateways, waypointProblems),
     ...gatewayApiProblems(model),

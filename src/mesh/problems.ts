@@ -27,8 +27,6 @@ export function collect<O extends Problem["object"]>(object: O, look: (report: R
 export const virtualServiceProblems = (object: VirtualService): Problem[] =>
   collect(object, (report) => {
     const { spec } = object;
-    const inMesh = spec?.gateways === undefined || spec.gateways.length === 0 || spec.gateways.includes("mesh");
-    if (spec?.tls !== undefined && inMesh) report("spec.tls", "TLS routes apply at gateways only, not to sidecars yet");
     spec?.http?.forEach((rule, index) => {
       httpRuleProblems(rule, `spec.http[${index}]`, report);
     });

@@ -64,6 +64,9 @@ const protocols: Readonly<Record<string, Protocol>> = {
   UDP: "udp",
 };
 
+/** As entries, Gateways and Sidecars name it, in any case. */
+export const protocolNamed = (name: string | undefined): Protocol => protocols[name?.toUpperCase() ?? ""] ?? "tcp";
+
 function draftsOf(entry: ServiceEntry): Draft[] {
   const { spec } = entry;
   const namespace = entry.metadata.namespace ?? "default";
@@ -72,7 +75,7 @@ function draftsOf(entry: ServiceEntry): Draft[] {
       name,
       port: number,
       targetPort: targetPort || number,
-      protocol: protocols[protocol?.toUpperCase() ?? ""] ?? "tcp",
+      protocol: protocolNamed(protocol),
       nodePort: undefined,
     }),
   );

@@ -197,13 +197,14 @@ export function inboundCluster(
   protocol: Protocol,
   address: string,
   port: number,
+  pool?: PortPolicy["connectionPool"],
 ): Cluster {
   const name = inboundName(containerPort);
   const cluster = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: Discovery.STATIC },
     connectTimeout: durationOf(connectTimeoutMs),
-    circuitBreakers: thresholds(undefined),
+    circuitBreakers: thresholds(pool),
     loadAssignment: {
       clusterName: name,
       endpoints: [

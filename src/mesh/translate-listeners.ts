@@ -14,8 +14,9 @@ import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./f
 import { isVisible } from "./hosts.ts";
 import { isHttp } from "./model.ts";
 import { type AppliedPolicy, policyFor, subsetPolicy, tcpSettingsOf } from "./policies.ts";
-import { type Audience, bindOf, servesPort } from "./sidecar-scope.ts";
+import { type Audience, bindOf, servesPort, sidecarFor } from "./sidecar-scope.ts";
 import { inboundCluster, inboundName, outboundName, passthroughName } from "./translate-clusters.ts";
+import { type InboundPool, ingressPorts } from "./translate-ingress.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf } from "./translate-routes.ts";
 import { type PeerModes, peerModeOf, peerModesOf } from "./translate-security.ts";
@@ -134,10 +135,13 @@ export function servicePortOf(model: Model, key: string): { service: ServiceMode
   return service && port && { service, port };
 }
 
-interface InboundPort {
+export interface InboundPort {
   containerPort: number;
   port: PortModel;
   service: ServiceModel;
+  /** Where the process listens, unless on the same. */
+  target?: number;
+  pool?: InboundPool;
 }
 
 /** Container ports that services lead to; of several services the oldest names the port's protocol. */
@@ -178,10 +182,10 @@ export function containerPortOf(workload: Workload, targetPort: number | string)
 /** What reaches the workload: a chain per port behind one listener, the clusters they lead to, and the tunnel's end. */
 export function inbound(model: Model, workload: Workload): { listeners: Listener[]; clusters: Cluster[] } {
   const about = istioMetadata({ workload: workload.about });
-  const ports = inboundPorts(model, workload);
-  const clusters = ports.map(({ containerPort, port, service }) => {
-    const at = workload.ports[containerPort] ?? containerPort;
-    return inboundCluster(workload, containerPort, service, port.protocol, workload.ip, at);
+  const ports = ingressPorts(inboundPorts(model, workload), sidecarFor(model, workload));
+  const clusters = ports.map(({ containerPort, port, service, target = containerPort, pool }) => {
+    const at = workload.ports[target] ?? target;
+    return inboundCluster(workload, containerPort, service, port.protocol, workload.ip, at, pool);
   });
   const rules = inboundRules(model, workload);
   const virtualInbound = create(ListenerSchema, {

@@ -158,7 +158,7 @@ function sidecarSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot
   const { memo, model } = pass;
   const { key } = workload;
   const to = audience(pass, workload);
-  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, pass.registry, ...policiesOf(pass)], () => {
+  const { clusters, listeners } = memo.get(`inbound|${key}`, [workload, to, pass.registry, ...policiesOf(pass)], () => {
     const own = inbound(model, workload);
     return {
       clusters: group(pass, typeUrls.cluster, own.clusters),
