@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { ExplainOptions } from "./explain.ts";
+import type { TestOptions } from "./test.ts";
 
 const collect = (value: string, list: string[]) => [...list, value];
 
@@ -44,4 +45,36 @@ With a testbed running (meshbed up -d):
     .action(async (method, url, options: ExplainOptions) =>
       (await import("./explain.ts")).explain(method, url, { ...options, state: resolve(options.state) }),
     );
+}
+
+export function addTest(program: Command): void {
+  program
+    .command("test")
+    .description("unit tests of routes and policies, without a cluster")
+    .argument("<file...>", "tests: our own format, or istio-config-validator's as it stands")
+    .option(
+      "-f, --file <path>",
+      "manifests to test (file or folder; repeatable), besides those a file names itself",
+      collect,
+      [],
+    )
+    .option("--junit <file>", "also write the results as JUnit XML")
+    .addOption(new Option("-o, --output <format>", "for machines").choices(["json"]))
+    .addHelpText(
+      "after",
+      `
+Each request is explained (see meshbed explain --help) and held against what is expected of it. Exit code 1 when a test fails.
+
+Examples (on a checkout):
+  meshbed test examples/test/video.yaml
+  meshbed test examples/test/validator.yaml -f testbed/50-routing.yaml --junit /tmp/routes.xml
+
+A test:
+  tests:
+    - name: uploads pass the cache by
+      request: { method: POST, url: http://localhost/upload }
+      expect: { destination: web, route: writes }
+docs/testing-routes.md has every field.`,
+    )
+    .action(async (files: string[], options: TestOptions) => (await import("./test.ts")).test(files, options));
 }

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import manifest from "../../package.json" with { type: "json" };
 import { addAnalyze } from "./analyze_verb.ts";
-import { addExplain } from "./explain_verbs.ts";
+import { addExplain, addTest } from "./explain_verbs.ts";
 import type { ProxyOptions } from "./proxy.ts";
 import { printError } from "./terminal.ts";
 
@@ -193,6 +193,7 @@ Start here:
   addAnalyze(program, stateOption);
   addOthers(program);
   addExplain(program);
+  addTest(program);
   try {
     await program.parseAsync([...argv]);
   } catch (error) {

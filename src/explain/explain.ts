@@ -295,6 +295,7 @@ function factsOf({ world, model }: Context, { route, fault }: HopResult): RouteF
     name: route.name,
     object: object ? `${object.kind} ${object.metadata.namespace}/${object.metadata.name}` : "",
     field: source?.field ?? "",
+    ...(source?.root !== undefined && { root: source.root }),
     at: source ? placeOf(world, model, source) : "",
     timeoutMs: durationMs(action?.timeout, 0),
     retries: action?.retryPolicy && retriesOf(action.retryPolicy),

@@ -87,6 +87,8 @@ export interface RouteFacts {
   object: string;
   /** JSON path: "spec.http[2].match[0]". */
   field: string;
+  /** Of a delegate's rule: the rule that leads to it, by reference and JSON path. */
+  root?: string;
   at: string;
   timeoutMs: number;
   retries: { attempts: number; on: string; perTryTimeoutMs: number; isDefault: boolean } | undefined;
