@@ -33,8 +33,13 @@ export function sendOnce(one: OneRequest): Promise<OneAnswer> {
   const { promise, resolve } = Promise.withResolvers<OneAnswer>();
   const done = (answer: Partial<OneAnswer>): void =>
     resolve({ status: 0, headers: {}, body: "", error: "", durationMs: performance.now() - startedMs, ...answer });
-  const fields: Record<string, string[]> = {};
-  for (const [name, value] of one.headers) getOrAdd(fields, name).push(value);
+  // One value as it is: node refuses a list for Host.
+  const fields = Object.fromEntries(
+    [...Map.groupBy(one.headers, ([name]) => name)].map(([name, list]) => {
+      const values = list.map(([, value]) => value);
+      return [name, values.length === 1 ? values[0]! : values] as const;
+    }),
+  );
   const options = {
     host: one.address,
     port: one.port,
@@ -59,11 +64,6 @@ export function sendOnce(one: OneRequest): Promise<OneAnswer> {
   sent.on("error", (error) => done({ error: error.message }));
   sent.end();
   return promise;
-}
-
-function getOrAdd(fields: Record<string, string[]>, name: string): string[] {
-  fields[name] ??= [];
-  return fields[name];
 }
 
 if (import.meta.main) console.log(JSON.stringify(await sendOnce(JSON.parse(process.argv[2]!) as OneRequest)));

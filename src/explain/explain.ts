@@ -14,11 +14,14 @@ import { faultDelayMs, type HopEnd, type HopResult, httpHop } from "./hop.ts";
 import { type ArrivalResult, arrive, type Caller } from "./inbound.ts";
 import { objectOf, placeOf } from "./routes.ts";
 import { clusterName, targetSteps, transportStep, usableEndpoints, workloadOf } from "./target.ts";
+import { withTrustedTokens } from "./tokens.ts";
 import type { Ask, Destination, Explanation, Outcome, RouteFacts, Step } from "./types.ts";
 
 /** Throws EXPLAIN_URL, EXPLAIN_CALLER. */
 export async function explain(context: Context, ask: Ask): Promise<Explanation> {
-  const asked = readAsk(ask);
+  const { objects } = context.world;
+  const trusted = ask.headers.map(([name, value]) => [name, withTrustedTokens(objects, value)] as const);
+  const asked = readAsk({ ...ask, headers: trusted });
   const entry = await enter(context, ask, asked);
   const found = await follow(context, asked, entry);
   const { method, url, headers } = ask;

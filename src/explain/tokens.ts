@@ -2,6 +2,7 @@
 
 import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
 import type { RequestAuthentication } from "../api/types.ts";
+import { jwksUriOf } from "../mesh/translate-security-jwt.ts";
 import type { MeshObjects } from "../mesh/types.ts";
 
 /** Fixed, so that equal questions have equal answers. It protects nothing: it exists in explanations only. */
@@ -44,20 +45,30 @@ const base64 = (value: unknown): string => Buffer.from(JSON.stringify(value)).to
 /** A token with these claims that the explained world accepts as signed. */
 export function tokenOf(claims: Readonly<Record<string, unknown>>, nowMs: number): string {
   const body = { exp: Math.floor(nowMs / 1000) + 3600, ...claims };
-  const signed = `${base64({ alg: "EdDSA", typ: "JWT", kid: keyId })}.${base64(body)}`;
-  return `${signed}.${sign(null, Buffer.from(signed), privateKey).toString("base64url")}`;
+  return signed(base64(body));
 }
 
-/** The same claims, signed by us; the text itself where it is no token. */
-export function resigned(text: string): string {
+/** Tokens of issuers whose keys are at a URI, which nobody fetches here: the same claims, signed by us. Other text stays. */
+export function withTrustedTokens(objects: MeshObjects, text: string): string {
+  if (objects.requestAuthentications.length === 0) return text;
   return text.replace(/[\w-]+\.([\w-]+)\.[\w-]+/g, (whole, payload: string) => {
-    try {
-      const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString());
-      if (typeof claims !== "object" || claims === null) return whole;
-      const signed = `${base64({ alg: "EdDSA", typ: "JWT", kid: keyId })}.${payload}`;
-      return `${signed}.${sign(null, Buffer.from(signed), privateKey).toString("base64url")}`;
-    } catch {
-      return whole;
-    }
+    const issuer = issuerOf(payload);
+    const rules = objects.requestAuthentications.flatMap(({ spec }) => spec?.jwtRules ?? []);
+    const isByUri = rules.some((rule) => rule.issuer === issuer && !rule.jwks && jwksUriOf(rule) !== undefined);
+    return isByUri ? signed(payload) : whole;
   });
+}
+
+function issuerOf(payload: string): unknown {
+  try {
+    return (JSON.parse(Buffer.from(payload, "base64url").toString()) as { iss?: unknown } | null)?.iss;
+  } catch {
+    // No token: three words with dots between.
+    return undefined;
+  }
+}
+
+function signed(payload: string): string {
+  const text = `${base64({ alg: "EdDSA", typ: "JWT", kid: keyId })}.${payload}`;
+  return `${text}.${sign(null, Buffer.from(text), privateKey).toString("base64url")}`;
 }

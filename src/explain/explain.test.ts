@@ -1,0 +1,170 @@
+// Explanations of single requests, from manifests as a person would write them.
+import { describe, expect, test } from "bun:test";
+import { createContext } from "./context.ts";
+import { explain } from "./explain.ts";
+import { plain, render } from "./render.ts";
+import { tokenOf } from "./tokens.ts";
+import type { Explanation } from "./types.ts";
+import { worldOfFiles } from "./world.ts";
+
+const nowMs = Date.UTC(2026, 0, 1);
+const workloads = `
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, labels: { istio-injection: enabled } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: shop }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: web } }
+  template: { metadata: { labels: { app: web, version: v1 } }, spec: { serviceAccountName: web, containers: [{ name: web, image: web }] } }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: client, namespace: shop }
+spec: { serviceAccountName: client, containers: [{ name: client, image: client }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: stranger, namespace: default }
+spec: { containers: [{ name: stranger, image: client }] }
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: edge, namespace: shop }
+spec: { selector: { istio: edge }, servers: [{ port: { number: 80, name: http, protocol: HTTP }, hosts: [shop.test] }] }
+`;
+const routes = `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: web, namespace: shop }
+spec:
+  hosts: [shop.test]
+  gateways: [edge]
+  http:
+    - name: beta
+      match: [{ uri: { prefix: /cart }, headers: { x-group: { exact: beta } } }]
+      route: [{ destination: { host: web, subset: v2 } }]
+    - name: rest
+      route: [{ destination: { host: web } }]
+      fault: { abort: { httpStatus: 418, percentage: { value: 25 } } }
+`;
+
+type Options = { from?: string; headers?: [string, string][]; method?: string };
+
+async function ask(
+  url: string,
+  yaml: string,
+  { from, headers = [], method = "GET" }: Options = {},
+): Promise<Explanation> {
+  const files = [
+    { file: "base.yaml", text: workloads },
+    { file: "case.yaml", text: yaml },
+  ];
+  const context = createContext(worldOfFiles(files, nowMs));
+  const found = await explain(context, { method, url, headers, ...(from !== undefined && { from }) });
+  context.close();
+  return found;
+}
+const statuses = ({ outcomes }: Explanation) => outcomes.map(({ percent, status, flag }) => [percent, status, flag]);
+
+describe("routes", () => {
+  test("a skipped rule says which condition failed, with file and line, and the winner says why", async () => {
+    const found = await ask("http://shop.test/", routes);
+    const text = render(found, plain).join("\n");
+    expect(text).toContain(
+      'skipped  "beta": path begins with /cart, but path is /; x-group is beta, but x-group is missing  case.yaml:9',
+    );
+    expect(text).toContain('route  "rest" matches: any request  case.yaml:11');
+    expect(found.route).toMatchObject({ name: "rest", object: "VirtualService shop/web", field: "spec.http[1]" });
+  });
+
+  test("a fault for some requests is one of the ways it may end, with its share", async () => {
+    expect(statuses(await ask("http://shop.test/", routes))).toEqual([
+      [75, undefined, "-"],
+      [25, 418, "FI"],
+    ]);
+  });
+
+  test("a subset that no DestinationRule defines is 503 NC; rules that come later are named as beaten", async () => {
+    const found = await ask("http://shop.test/cart", routes, { headers: [["x-group", "beta"]] });
+    expect(statuses(found)).toEqual([[100, 503, "NC"]]);
+    expect(found.outcomes[0]!.reason).toContain('no subset "v2"');
+    expect(render(found, plain).join("\n")).toContain('beaten  "rest" would match too');
+  });
+
+  test("a host that no route knows is 404 NR; a port that no gateway listens on is refused", async () => {
+    expect(statuses(await ask("http://other.test/", routes))).toEqual([[100, 404, "NR"]]);
+    expect(statuses(await ask("http://shop.test:444/", routes))).toEqual([[100, 0, "-"]]);
+  });
+
+  test("Istio's default retries are said to be a default that nobody wrote", async () => {
+    const found = await ask("http://shop.test/", routes);
+    expect(found.route?.retries).toMatchObject({ attempts: 2, isDefault: true });
+  });
+});
+
+describe("policies", () => {
+  const deny = `${routes}---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: no-delete, namespace: shop }
+spec:
+  selector: { matchLabels: { app: web } }
+  action: DENY
+  rules: [{ to: [{ operation: { methods: [DELETE] } }] }]
+`;
+  test("the rule that refuses is named with its line", async () => {
+    const found = await ask("http://web/", deny, { from: "client", method: "DELETE" });
+    expect(statuses(found)).toEqual([[100, 403, "UAEX"]]);
+    expect(found.deniedBy).toBe("DENY shop/no-delete rule 0");
+    expect(found.outcomes[0]!.at).toBe("case.yaml:21");
+  });
+  test("a rule that does not match says which of its parts did not hold", async () => {
+    const found = await ask("http://web/", deny, { from: "client" });
+    expect(statuses(found)).toEqual([[100, undefined, "-"]]);
+    expect(render(found, plain).join("\n")).toContain(
+      "rule 0 does not match: to methods DELETE: the request is GET / to web",
+    );
+  });
+  test("STRICT closes the way of a pod without sidecar, and of nobody else", async () => {
+    const strict = `apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: default, namespace: shop }
+spec: { mtls: { mode: STRICT } }
+`;
+    expect(statuses(await ask("http://web/", strict, { from: "client" }))).toEqual([[100, undefined, "-"]]);
+    const [outcome] = (await ask("http://web.shop/", strict, { from: "stranger" })).outcomes;
+    expect(outcome).toMatchObject({ status: 0, reason: "PeerAuthentication STRICT: plain text is refused" });
+  });
+  test("a token by an issuer whose keys are elsewhere counts as signed; none, or one of another issuer, does not pass", async () => {
+    const jwt = `apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: jwt, namespace: shop }
+spec: { jwtRules: [{ issuer: me, jwksUri: "https://keys.test/jwks" }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: signed-in, namespace: shop }
+spec: { selector: { matchLabels: { app: web } }, rules: [{ from: [{ source: { requestPrincipals: [me/alice] } }] }] }
+`;
+    const withToken = (iss: string) => ({
+      from: "client",
+      headers: [["authorization", `Bearer ${tokenOf({ iss, sub: "alice" }, nowMs)}`]] as [string, string][],
+    });
+    expect(statuses(await ask("http://web/", jwt, withToken("me")))).toEqual([[100, undefined, "-"]]);
+    expect(statuses(await ask("http://web/", jwt, withToken("you")))).toEqual([[100, 401, "-"]]);
+    expect(statuses(await ask("http://web/", jwt, { from: "client" }))).toEqual([[100, 403, "UAEX"]]);
+  });
+});
+
+test("mistakes in the question are answered with what to do", async () => {
+  await expect(ask("shop.test/", routes)).rejects.toThrow("the scheme (http:// or https://) is missing");
+  await expect(ask("http://web/", routes, { from: "cleint" })).rejects.toThrow('no pod "cleint"');
+});
