@@ -33,6 +33,8 @@ LISTENERS. `bind_to_port: false`: address is matched against the connection's lo
 - `virtualInbound`: one chain per container port (`destination_port`); a connection to a port without a chain is passed through.
   `connect_terminate`: one chain, DownstreamTlsContext; its network filters are not looked at (the CONNECT target selects a chain of
   `virtualInbound`: by `destination_port`, or because it is the address of the chain's inbound cluster's endpoint, as in `ports` mode).
+- `virtualOutbound` (`use_original_dst`, `bind_to_port: false`): takes a workload's connections that none of its other outbound listeners
+  does. Interception needs somebody who listens: `additional_addresses` are the ports on which it does, beside those of all other listeners.
 - listener filters: `envoy.filters.listener.proxy_protocol` makes the header a must; the others say what is done anyway.
 - network filters: http_connection_manager or tcp_proxy (`cluster` or `weighted_clusters`) ends a chain; filters/network_registry.ts
   lists those that may come before.
