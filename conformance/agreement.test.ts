@@ -44,7 +44,7 @@ test.skipIf(process.platform !== "linux")(
     expect(requests).toBe(configurations * requestsPerConfiguration);
     // A generator that reached nothing would agree with everything.
     expect(ends["application"]).toBeGreaterThan(requests / 5);
-    for (const status of ["200", "301", "302", "400", "403", "404", "503"])
+    for (const status of ["200", "301", "302", "400", "401", "403", "404", "503"])
       expect(ends[status], status).toBeGreaterThan(10);
   },
   timeoutMs,

@@ -1,6 +1,7 @@
 // Seeded configurations and requests for the agreement of explanation and traffic: overlapping rules of every kind, as YAML a person can read.
 
 import { stringify } from "yaml";
+import { testKeySet, tokenOf } from "../../src/explain/tokens.ts";
 import type { Random } from "../../src/kernel/random.ts";
 
 export interface Case {
@@ -22,6 +23,9 @@ export interface CaseRequest {
 
 type Fields = Record<string, unknown>;
 
+/** Tokens are good from now on for an hour: the proxies live in real time. */
+const nowMs = Date.now();
+
 const paths = [
   "/",
   "/cart",
@@ -35,6 +39,13 @@ const paths = [
   "/old/thing",
   "/x.html",
 ];
+const authorizations = [
+  tokenOf({ iss: "good", sub: "alice", role: "admin" }, nowMs),
+  tokenOf({ iss: "good", sub: "bob", role: ["user"] }, nowMs),
+  tokenOf({ iss: "bad", sub: "alice" }, nowMs),
+  tokenOf({ iss: "good", sub: "alice", exp: 1 }, nowMs),
+  `${tokenOf({ iss: "good", sub: "alice" }, nowMs)}x`,
+].map((token) => ["authorization", `Bearer ${token}`] as const);
 const queries = ["", "", "", "?v=2", "?debug", "?v=2&debug=1"];
 const methods = ["GET", "GET", "GET", "POST", "DELETE", "HEAD"];
 const edgeHosts = ["shop.test", "api.shop.test", "www.shop.test", "other.test", "SHOP.test", "shop.test:80"];
@@ -76,6 +87,8 @@ export function generate(random: Random, requestCount: number): Case {
     ...destinationRules(draw),
     ...policies(draw),
     ...peers(draw),
+    ...httpRoutes(draw),
+    ...tokens(draw),
   ];
   const yaml = objects.map((object) => stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })).join("---\n");
   return { yaml, requests: draw.some(requestCount, () => request(draw)) };
@@ -317,7 +330,90 @@ function destinationRules(draw: Draw): Fields[] {
   return made;
 }
 
+/** Of the mesh: bound to a Service. */
+function httpRoutes(draw: Draw): Fields[] {
+  if (!draw.chance(0.35)) return [];
+  const [namespace, service] = draw.one([
+    ["a", "web"],
+    ["b", "api"],
+  ] as const);
+  const backend = (): Fields => ({ name: draw.chance(0.06) ? "nosuch" : service, port: 80, weight: draw.one([1, 3]) });
+  const rules = draw.some(draw.between(1, 3), (): Fields => {
+    const matches = draw.some(draw.between(0, 2), () => routeMatch(draw));
+    const base = { ...(matches.length > 0 && { matches }) };
+    if (draw.chance(0.15))
+      return {
+        ...base,
+        filters: [
+          { type: "RequestRedirect", requestRedirect: { hostname: "moved.test", statusCode: draw.one([301, 302]) } },
+        ],
+      };
+    const path = draw.one<Fields>([
+      { type: "ReplacePrefixMatch", replacePrefixMatch: "/new" },
+      { type: "ReplaceFullPath", replaceFullPath: "/full" },
+    ]);
+    const filters = [
+      ...(draw.chance(0.3)
+        ? [
+            {
+              type: "RequestHeaderModifier",
+              requestHeaderModifier: { set: [{ name: "x-added", value: "route" }], remove: ["x-group"] },
+            },
+          ]
+        : []),
+      // A prefix is replaced only where one was matched.
+      ...(matches.length === 1 && isPrefix(matches[0]!) && draw.chance(0.4)
+        ? [{ type: "URLRewrite", urlRewrite: { path } }]
+        : []),
+    ];
+    return { ...base, ...(filters.length > 0 && { filters }), backendRefs: draw.some(draw.one([1, 1, 2]), backend) };
+  });
+  const parentRefs = [{ group: "", kind: "Service", name: service, port: 80 }];
+  const metadata = { name: "by-service", namespace };
+  return [{ apiVersion: "gateway.networking.k8s.io/v1", kind: "HTTPRoute", metadata, spec: { parentRefs, rules } }];
+}
+
+const isPrefix = ({ path }: Fields): boolean => (path as { type?: string } | undefined)?.type === "PathPrefix";
+
+function routeMatch(draw: Draw): Fields {
+  const match: Fields = {};
+  if (draw.chance(0.8))
+    match["path"] = draw.one<Fields>([
+      { type: "PathPrefix", value: draw.one(["/", "/cart", "/api", "/api/v1"]) },
+      { type: "Exact", value: draw.one(["/cart", "/api/v2"]) },
+      { type: "RegularExpression", value: "/(cart|old).*" },
+    ]);
+  if (draw.chance(0.3)) match["headers"] = [{ name: "X-User", value: draw.one(["jason", "jane"]) }];
+  if (draw.chance(0.2)) match["method"] = draw.one(["GET", "POST"]);
+  if (draw.chance(0.15)) match["queryParams"] = [{ name: "v", value: "2" }];
+  return match;
+}
+
 // ---- policies ----
+
+/** Keys that the generated tokens are signed with. */
+function tokens(draw: Draw): Fields[] {
+  if (!draw.chance(0.25)) return [];
+  const namespace = draw.one(["a", "b", "istio-system"]);
+  const selector = namespace === "istio-system" ? { selector: { matchLabels: { istio: "gateway" } } } : {};
+  const made = [
+    istio("RequestAuthentication", namespace, "jwt", {
+      ...selector,
+      jwtRules: [{ issuer: "good", jwks: testKeySet, forwardOriginalToken: draw.chance(0.5) }],
+    }),
+  ];
+  if (draw.chance(0.5)) {
+    const from = [{ source: { requestPrincipals: [draw.one(["*", "good/alice"])] } }];
+    const when = [{ key: "request.auth.claims[role]", values: ["admin"] }];
+    made.push(
+      istio("AuthorizationPolicy", namespace, "signed-in", {
+        ...selector,
+        rules: [{ from, ...(draw.chance(0.4) && { when }) }],
+      }),
+    );
+  }
+  return made;
+}
 
 function policies(draw: Draw): Fields[] {
   return draw.some(draw.one([0, 0, 1, 1, 2, 3]), (index): Fields => {
@@ -395,6 +491,7 @@ function request(draw: Draw): CaseRequest {
   const inside = from === "client" ? meshHosts : meshHosts.filter((name) => name !== "web");
   const host = draw.one(from === "outside" ? edgeHosts : inside);
   const headers = draw.some(draw.one([0, 0, 1, 2]), () => [...draw.one(headerValues)] as [string, string]);
+  if (draw.chance(0.15)) headers.push([...draw.one(authorizations)]);
   const unique = headers.filter(([name], index) => headers.findIndex(([other]) => other === name) === index);
   return { from, method: draw.one(methods), host, path: draw.one(paths) + draw.one(queries), headers: unique };
 }

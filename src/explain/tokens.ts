@@ -10,6 +10,8 @@ const privateKey = createPrivateKey({ key: pkcs8(), format: "der", type: "pkcs8"
 const keyId = "meshbed-explain";
 const publicKey = { ...createPublicKey(privateKey).export({ format: "jwk" }), kid: keyId, alg: "EdDSA", use: "sig" };
 
+export const testKeySet: string = JSON.stringify({ keys: [publicKey] });
+
 /** An Ed25519 key from a fixed seed (RFC 8410). */
 function pkcs8(): Buffer {
   const seed = createHash("sha256").update("meshbed explain").digest();
