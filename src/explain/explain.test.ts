@@ -164,6 +164,26 @@ spec: { selector: { matchLabels: { app: web } }, rules: [{ from: [{ source: { re
   });
 });
 
+test("a Gateway of the Gateway API takes requests as if its controller had deployed it, and its HTTPRoute is named", async () => {
+  const yaml = `apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: front, namespace: shop }
+spec: { gatewayClassName: istio, listeners: [{ name: http, port: 8081, protocol: HTTP }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: cart, namespace: shop }
+spec:
+  parentRefs: [{ name: front }]
+  rules: [{ matches: [{ path: { type: PathPrefix, value: /cart } }], backendRefs: [{ name: web, port: 80 }] }]
+`;
+  const found = await ask("http://any.test:8081/cart", yaml);
+  expect(statuses(found)).toEqual([[100, undefined, "-"]]);
+  expect(found.outcomes[0]!.destination).toMatchObject({ host: "web.shop.svc.cluster.local", path: "/cart" });
+  expect(found.route).toMatchObject({ object: "HTTPRoute shop/cart", at: "case.yaml:11" });
+  expect(statuses(await ask("http://any.test:8081/carts", yaml))).toEqual([[100, 404, "NR"]]);
+});
+
 test("mistakes in the question are answered with what to do", async () => {
   await expect(ask("shop.test/", routes)).rejects.toThrow("the scheme (http:// or https://) is missing");
   await expect(ask("http://web/", routes, { from: "cleint" })).rejects.toThrow('no pod "cleint"');

@@ -1,8 +1,9 @@
 // What a cluster would make of plain manifests: namespaces, addresses, pods of workloads, endpoints of services, a gateway to enter by.
 
+import { deploymentName, gatewayNameLabel, isDeployed, isOurs } from "../api/gateway-classes.ts";
 import type { KubeObject } from "../api/object.ts";
 import { matchesMap } from "../api/selectors.ts";
-import type { EndpointSlice, Gateway, Pod, Service } from "../api/types.ts";
+import type { EndpointSlice, Gateway, GatewayClass, KubernetesGateway, Pod, Service } from "../api/types.ts";
 
 /** Pods made up for one workload, whatever its replicas say. */
 const podsMax = 20;
@@ -30,13 +31,17 @@ export function synthesize(given: readonly KubeObject[]): { objects: KubeObject[
     apiVersion.startsWith("networking.istio.io"),
   );
   pods.push(...gatewayPods(gateways, pods, notes));
+  const deployed = deployedGateways(of<KubernetesGateway & KubeObject>("Gateway"), of("GatewayClass"), pods);
+  pods.push(...deployed.pods);
+  addressServices(deployed.services);
+  services.push(...deployed.services);
   addressPods(pods);
   const endpoints = of<EndpointSlice & KubeObject>("EndpointSlice");
   const slices = services.flatMap((service) =>
     endpoints.some((slice) => isOf(slice, service)) ? [] : (sliceOf(service, pods) ?? []),
   );
   const others = given.filter(({ kind }) => kind !== "Pod");
-  const objects = [...others, ...pods, ...slices] as KubeObject[];
+  const objects = [...others, ...deployed.services, ...pods, ...slices] as KubeObject[];
   return { objects: [...objects, ...namespacesOf(objects)], notes };
 }
 
@@ -127,6 +132,34 @@ function gatewayPods(gateways: readonly Gateway[], pods: readonly Pod[], notes: 
         spec: { hostNetwork: true, serviceAccountName: name, containers: [{ name: "istio-proxy", image: "auto" }] },
       }) as Pod & KubeObject,
     );
+  }
+  return made;
+}
+
+/** What the controller of the Gateway API would deploy for each Gateway. */
+function deployedGateways(
+  gateways: readonly KubernetesGateway[],
+  classes: readonly GatewayClass[],
+  pods: readonly Pod[],
+): { pods: (Pod & KubeObject)[]; services: (Service & KubeObject)[] } {
+  const made = { pods: [] as (Pod & KubeObject)[], services: [] as (Service & KubeObject)[] };
+  for (const gateway of gateways) {
+    if (!gateway.apiVersion.startsWith("gateway.networking.k8s.io/") || !isOurs(gateway, classes)) continue;
+    const { namespace, name } = gateway.metadata;
+    const labels = { ...gateway.metadata.labels, [gatewayNameLabel]: name };
+    const isThere = pods.some(
+      (pod) => pod.metadata.namespace === namespace && matchesMap(labels, pod.metadata.labels ?? {}),
+    );
+    if (isThere || !isDeployed(gateway)) continue;
+    const own = deploymentName(gateway);
+    const containers = [{ name: "istio-proxy", image: "auto" }];
+    const numbers = [...new Set(gateway.spec.listeners.map(({ port }) => port))];
+    const ports = numbers.map((port) => ({ name: `port-${port}`, port, targetPort: port }));
+    const selector = { [gatewayNameLabel]: name };
+    const pod = { metadata: { labels }, spec: { serviceAccountName: own, containers } };
+    made.pods.push(objectOf("v1", "Pod", namespace, own, pod) as Pod & KubeObject);
+    const service = { metadata: { labels }, spec: { type: "LoadBalancer", selector, ports } };
+    made.services.push(objectOf("v1", "Service", namespace, own, service) as Service & KubeObject);
   }
   return made;
 }
