@@ -104,6 +104,12 @@ describe("routes", () => {
     expect(statuses(await ask("http://shop.test:444/", routes))).toEqual([[100, 0, "-"]]);
   });
 
+  test("a VirtualService that is bound to a gateway only is said not to count for a pod", async () => {
+    const found = await ask("http://web/", routes.replace("[shop.test]", "[web]"), { from: "client" });
+    expect(render(found, plain).join("\n")).toContain("not used  VirtualService shop/web is bound to shop/edge only");
+    expect(statuses(found)).toEqual([[100, undefined, "-"]]);
+  });
+
   test("Istio's default retries are said to be a default that nobody wrote", async () => {
     const found = await ask("http://shop.test/", routes);
     expect(found.route?.retries).toMatchObject({ attempts: 2, isDefault: true });

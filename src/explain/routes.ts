@@ -2,6 +2,7 @@
 
 import type { Route as RouteMessage, VirtualHost } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import { hostCovers } from "../mesh/hosts.ts";
 import { sourceOf } from "../mesh/rule-source.ts";
 import type { Model, RuleSource } from "../mesh/types.ts";
 import type { RequestView } from "../proxy/http/request.ts";
@@ -34,6 +35,7 @@ export function routeSteps(
     return { message: undefined, steps: [{ label: "virtual host", text, mark: "no" }] };
   }
   const steps: Step[] = [{ label: "virtual host", text: hostText(message, request.host), mark: "yes" }];
+  steps.push(...unusedSteps(world, model, message));
   const chosen = host.routes.indexOf(route!);
   if (route !== undefined && chosen < 0) {
     steps.push({ label: "route", text: "the server sends plain HTTP to https (httpsRedirect)", mark: "yes" });
@@ -71,6 +73,21 @@ export function routeSteps(
   }
   if (beaten.length > beatenMax) steps.push({ label: "", text: `… ${beaten.length - beatenMax} more would match too` });
   return { message: own, steps };
+}
+
+/** VirtualServices for the same host of which no rule came to be a route here. */
+function unusedSteps(world: World, model: Model, message: VirtualHost): Step[] {
+  const host = message.name.replace(/:\d+$/, "");
+  const used = new Set(message.routes.map(({ metadata }) => sourceOf(metadata)?.config));
+  return model.ruleSets.flatMap(({ object, hosts, gateways, http, key }): Step[] => {
+    if (!hosts.some((each) => each !== "*" && hostCovers(each, host)) || http.length === 0) return [];
+    if (http.some(({ source }) => used.has(source.config))) return [];
+    const isMesh = gateways.has("mesh");
+    const why = isMesh
+      ? "has this host too, but no rule for this caller: in the mesh VirtualServices do not merge, the oldest wins"
+      : `is bound to ${[...gateways].join(", ")} only`;
+    return [{ label: "not used", text: `VirtualService ${key} ${why}`, at: world.places.of(object, "spec") }];
+  });
 }
 
 function hostText({ name, domains }: VirtualHost, host: string): string {
