@@ -122,9 +122,11 @@ test("a server name that no server has is refused, as is one whose Secret is mis
   expect(events).toContain("no-such-cert");
 });
 
-test("the host asked for must be one of the server's: 404 for another site through the same connection", async () => {
-  const { stdout } = await curl("simple.test", "/", "-H", "Host: mutual.test", "-o", "/dev/null", "-w", "%{http_code}");
-  expect(stdout).toBe("404");
+test("the host asked for must be one of the server's: through another's connection 421 sends a browser to open its own", async () => {
+  const answer = async (host: string) =>
+    (await curl("simple.test", "/", "-H", `Host: ${host}`, "-o", "/dev/null", "-w", "%{http_code}")).stdout;
+  expect(await answer("mutual.test")).toBe("421");
+  expect(await answer("elsewhere.test")).toBe("404");
 });
 
 test("PASSTHROUGH: the server's own certificate reaches the client; a name without a route does not", async () => {

@@ -25,8 +25,10 @@ import { cipherSuites } from "../api/cipher-suites.ts";
 import { adsSource, downstreamTls, istioMetadata, tcpAddress } from "./envoy.ts";
 import { type HttpFilter, httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
 import { type Binding, bindingsOf, type Server, serversOf } from "./gateway-servers.ts";
-import { resolveGateway } from "./hosts.ts";
+import { hostCovers, resolveGateway } from "./hosts.ts";
+import type { Memo } from "./memo.ts";
 import { proxySettings } from "./mesh-settings.ts";
+import { policyFor } from "./policies.ts";
 import { routeMatch } from "./translate-match.ts";
 import { clusterOf, httpRoutes } from "./translate-routes.ts";
 import { securityChain } from "./translate-security-chain.ts";
@@ -42,7 +44,8 @@ export interface GatewayResources {
   credentials: string[];
 }
 
-export function gatewayResources(model: Model, workload: Workload): GatewayResources {
+/** `memo` keeps the virtual hosts that a change does not concern. */
+export function gatewayResources(model: Model, workload: Workload, memo: Memo): GatewayResources {
   const listeners: Listener[] = [];
   const routes: RouteConfiguration[] = [];
   const credentials = new Set<string>();
@@ -52,14 +55,16 @@ export function gatewayResources(model: Model, workload: Workload): GatewayResou
     const chains: FilterChain[] = [];
     if (servers[0]!.kind === "http") {
       const name = `http.${port}`;
-      routes.push(routeConfiguration(model, workload, name, port, servers));
+      routes.push(routeConfiguration(model, workload, memo, name, port, servers));
       chains.push(create(FilterChainSchema, { filters: [edgeFilter(port, name, rules)] }));
     } else
       for (const server of servers) {
         for (const name of credentialNames(server.server)) credentials.add(name);
         if (server.kind === "https") {
           const name = secureRouteName(server, port);
-          routes.push(routeConfiguration(model, workload, name, port, [server]));
+          const table = routeConfiguration(model, workload, memo, name, port, [server]);
+          table.virtualHosts.push(...misdirected(server, servers, port));
+          routes.push(table);
           chains.push(secureChain(server, [edgeFilter(port, name, rules)]));
         } else chains.push(...streamChains(model, workload, server, port, rules));
       }
@@ -120,15 +125,16 @@ function gatewayListener(workload: Workload, port: number, filterChains: FilterC
 function routeConfiguration(
   model: Model,
   workload: Workload,
+  memo: Memo,
   name: string,
   port: number,
   servers: readonly Server[],
 ): RouteConfiguration {
-  const hosts = new Map<string, { routes: Route[]; catchAll: Route | undefined; redirect: boolean }>();
+  const hosts = new Map<string, HostParts>();
   const hostOf = (host: string) => {
     let entry = hosts.get(host);
     if (entry === undefined) {
-      entry = { routes: [], catchAll: undefined, redirect: false };
+      entry = { rules: [], redirect: false };
       hosts.set(host, entry);
     }
     return entry;
@@ -142,34 +148,21 @@ function routeConfiguration(
       // A derived set without rules keeps a host from another listener's.
       if (!rules.derived && !rules.object.spec?.http?.length) continue;
       const gateways = new Set(servers.map(({ key }) => key).filter((key) => rules.gateways.has(key)));
-      const { routes, catchAll } = httpRoutes(model, rules, {
-        gateways,
-        listenerPort: server.server.port.number,
-        clientLabels: workload.labels,
-        clientNamespace: workload.namespace,
-        tls: server.kind === "https",
-      });
+      const routes = boundRoutes(model, workload, memo, rules, gateways, server);
       for (const host of bound) {
         const entry = hostOf(host);
         if (redirect) entry.redirect = true;
         // Two servers of one port may lead to the same VirtualService and host: its routes count once.
         if (done.has(`${rules.key} ${host}`)) continue;
         done.add(`${rules.key} ${host}`);
-        entry.routes.push(...routes);
-        entry.catchAll ??= catchAll;
+        entry.rules.push(routes);
       }
     }
   }
-  const virtualHosts = [...hosts].map(
-    ([host, { routes, catchAll, redirect }]): VirtualHost =>
-      create(VirtualHostSchema, {
-        name: `${host}:${port}`,
-        domains: [host],
-        // Said twice: the requirement is Istio's way, the route holds for proxies that do not know it.
-        routes: redirect ? [toHttps] : catchAll ? [...routes, catchAll] : routes,
-        requireTls: redirect ? RequireTls.ALL : RequireTls.NONE,
-        includeRequestAttemptCount: true,
-      }),
+  const virtualHosts = [...hosts].map(([host, { rules, redirect }]) =>
+    memo.get(`edge-host|${workload.key}|${name}|${host}`, [redirect, ...rules], () =>
+      virtualHost(host, port, rules, redirect),
+    ),
   );
   if (virtualHosts.length === 0)
     virtualHosts.push(create(VirtualHostSchema, { name: `blackhole:${port}`, domains: ["*"] }));
@@ -181,10 +174,74 @@ function routeConfiguration(
   });
 }
 
+/** What a virtual host is made of, in the order of the rules' age. */
+interface HostParts {
+  rules: BoundRoutes[];
+  redirect: boolean;
+}
+
+type BoundRoutes = ReturnType<typeof httpRoutes>;
+
+function virtualHost(host: string, port: number, rules: readonly BoundRoutes[], redirect: boolean): VirtualHost {
+  const catchAll = rules.find((one) => one.catchAll)?.catchAll;
+  const routes = rules.flatMap((one) => one.routes);
+  return create(VirtualHostSchema, {
+    name: `${host}:${port}`,
+    domains: [host],
+    // Said twice: the requirement is Istio's way, the route holds for proxies that do not know it.
+    routes: redirect ? [toHttps] : catchAll ? [...routes, catchAll] : routes,
+    requireTls: redirect ? RequireTls.ALL : RequireTls.NONE,
+    includeRequestAttemptCount: true,
+  });
+}
+
+/** The same object until the rules, or what is said of the services they lead to, change. */
+function boundRoutes(
+  model: Model,
+  workload: Workload,
+  memo: Memo,
+  rules: RuleSet,
+  gateways: ReadonlySet<string>,
+  server: Server,
+): BoundRoutes {
+  const { namespace, labels } = workload;
+  const listenerPort = server.server.port.number;
+  const tls = server.kind === "https";
+  const inputs: unknown[] = [workload, rules];
+  for (const host of rules.destinations) {
+    const service = model.serviceByHost.get(host);
+    // What is hashed by is said in the route.
+    const policies = service && policyFor(model, service, { namespace }).rules;
+    inputs.push(service?.service, ...(policies ?? []).map(({ object }) => object));
+  }
+  const key = [workload.key, listenerPort, tls, ...gateways, rules.derived, rules.key].join("|");
+  return memo.get(`edge-routes|${key}`, inputs, () =>
+    httpRoutes(model, rules, { gateways, listenerPort, clientLabels: labels, clientNamespace: namespace, tls }),
+  );
+}
+
 const toHttps: Route = create(RouteSchema, {
   name: "https-redirect",
   match: routeMatch(undefined),
   action: { case: "redirect", value: { schemeRewriteSpecifier: { case: "httpsRedirect", value: true } } },
+});
+
+/**
+ * A browser asks over an open HTTP/2 connection for every host its certificate covers; 421 makes it open another, which the
+ * host's own server takes (RFC 9110 section 15.5.20). Without it this server's 404 would stand for the other's pages.
+ */
+function misdirected(server: Server, servers: readonly Server[], port: number): VirtualHost[] {
+  const isOwn = (host: string) => server.hosts.some((own) => hostCovers(own.host, host));
+  const others = servers.flatMap(({ kind, hosts }) => (kind === "https" ? hosts.map(({ host }) => host) : []));
+  const domains = [...new Set(others)].filter((host) => host !== "*" && !isOwn(host)).sort();
+  if (domains.length === 0) return [];
+  return [create(VirtualHostSchema, { name: `misdirected:${port}`, domains, routes: [toOwnConnection] })];
+}
+
+const toOwnConnection: Route = create(RouteSchema, {
+  name: "misdirected",
+  match: routeMatch(undefined),
+  action: { case: "directResponse", value: { status: 421 } },
 });
 
 function secureChain(server: Server, filters: Filter[]): FilterChain {
