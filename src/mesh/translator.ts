@@ -218,7 +218,7 @@ function routerSnapshot(pass: Pass, fixed: Fixed, workload: Workload): Snapshot 
   ];
   const to = audience(pass, workload);
   const own = memo.get(`gateway|${workload.key}`, inputs, () => {
-    const made = gatewayResources(model, workload);
+    const made = gatewayResources(model, workload, memo);
     return {
       listeners: group(pass, typeUrls.listener, made.listeners),
       routes: group(pass, typeUrls.route, made.routes),
