@@ -54,9 +54,9 @@ export const blackHoleCluster: Cluster = create(ClusterSchema, {
   metadata: namedAfterItself(blackHoleName),
 });
 
-/** Metrics name the cluster where there is no service (Istio). */
+/** Metrics name the cluster where there is no service, and as host what a request asks for (Istio). */
 function namedAfterItself(name: string) {
-  return istioMetadata({ services: [{ host: name, name, namespace: "unknown" }] });
+  return istioMetadata({ services: [{ host: "unknown", name, namespace: "unknown" }] });
 }
 
 /** The clusters of a service: per port one for all endpoints and one per subset. */

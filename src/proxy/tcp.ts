@@ -77,6 +77,8 @@ export class TcpSession implements SocketOwner, DialListener {
         ? originalDestination(slot, this.#connection, this.#runtime)
         : pick(slot, this.#runtime.random, this.#failed, this.#hash());
     if (!endpoint) {
+      if (this.#tries === 0 && !this.#chain.inbound && !this.#chain.telemetry.off)
+        outboundEdge(this.#runtime.series, this.#chain, undefined, slot, "").refused("UH");
       this.#giveUp(this.#tries > 0 ? "UF,URX" : "UH");
       return;
     }

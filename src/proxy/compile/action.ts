@@ -48,6 +48,9 @@ export interface ActionPlace {
   responseHeaders: readonly HeaderRules[];
 }
 
+/** As Istio's metrics know what REGISTRY_ONLY refuses: by the route's name. */
+const blockAllRoute = "block_all";
+const blackHoleCluster = "BlackHoleCluster";
 /** Envoy's max_direct_response_body_size_bytes. */
 const directBodyBytesMax = 4096;
 /** A copy of a request is given up after this long where the route itself has no timeout. */
@@ -70,7 +73,8 @@ export function compileAction(
       const max = place.table.maxDirectResponseBodySizeBytes ?? directBodyBytesMax;
       if (Buffer.byteLength(text) > max)
         throw new MeshbedError("ROUTE_INVALID", `direct response body is longer than ${max} bytes`);
-      return { kind: "direct", status, body: text };
+      const countedAs = message.name === blockAllRoute ? context.slot(blackHoleCluster) : undefined;
+      return { kind: "direct", status, body: text, countedAs };
     }
     default:
       throw new MeshbedError("ROUTE_INVALID", `action "${action.case ?? "empty"}" is not supported`);

@@ -163,7 +163,7 @@ export class RequestRecord {
 
   /** The request is over. */
   report(): void {
-    const { chain, client, request, forwarding, cluster, responseBytes } = this.#of;
+    const { chain, client, request, forwarding, responseBytes } = this.#of;
     const { series } = this.#runtime;
     const { status } = this;
     const durationMs = this.#elapsedMs;
@@ -176,7 +176,7 @@ export class RequestRecord {
     if (!chain.telemetry.off) {
       const edge = chain.inbound
         ? inboundEdge(series, chain, client)
-        : outboundEdge(series, chain, forwarding.endpoint, cluster, request.host);
+        : outboundEdge(series, chain, forwarding.endpoint, this.#countedAs, request.host);
       edge.request(status, flags, durationMs, requestBytes, responseBytes, traceId, grpc);
     }
     chain.counts.ended[statusClass(status)]!++;
@@ -190,6 +190,11 @@ export class RequestRecord {
       if (span !== undefined) finishSpan(span, info);
     }
     if (forwarding.neighbour !== undefined) this.#reportNear(forwarding.neighbour);
+  }
+
+  get #countedAs(): ClusterSlot | undefined {
+    const { cluster, matchedRoute } = this.#of;
+    return cluster ?? (matchedRoute?.action.kind === "direct" ? matchedRoute.action.countedAs : undefined);
   }
 
   #grpcOutcome(status: number): GrpcOutcome {

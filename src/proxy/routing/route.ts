@@ -97,6 +97,8 @@ export interface DirectAction {
   kind: "direct";
   status: number;
   body: string;
+  /** Metrics name it as the destination; undefined for none. */
+  countedAs: ClusterSlot | undefined;
 }
 
 /** All of it must hold. */

@@ -43,7 +43,7 @@ export function outboundEdge(
     holder.stats = stats;
   }
   const isUnnamed =
-    telemetry.hostFallback && host !== "" && (slot?.current?.service ?? unknownService) === unknownService;
+    telemetry.hostFallback && host !== "" && (slot?.current?.service ?? unknownService).host === unknownService.host;
   return isUnnamed ? stats.ofHost(host) : stats;
 }
 

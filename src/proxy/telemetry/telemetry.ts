@@ -1,7 +1,7 @@
 // Istio's standard metrics. The series of one (source, destination) pair are looked up once per response code and then incremented directly.
 
 import { keepExemplar, observe } from "../../kernel/metrics.ts";
-import type { ServiceIdentity, WorkloadIdentity } from "../clusters/cluster.ts";
+import { type ServiceIdentity, unknownService, type WorkloadIdentity } from "../clusters/cluster.ts";
 import type { TelemetryOptions } from "./options.ts";
 import type { RequestSeries, SeriesRegistry, SeriesUser, TcpSeries } from "./series.ts";
 
@@ -137,13 +137,22 @@ export class EdgeStats implements SeriesUser {
     return this.#tcp;
   }
 
-  /** The same edge, its destination named by a request's Host field. */
+  /** A connection that was refused before an endpoint was picked. `flags`: Envoy's response flags. */
+  refused(flags: string): void {
+    const labels = { ...labelsOf(this.#labels, "tcp"), response_flags: flags };
+    const { opened, closed } = this.#registry.connections(labels, this.options, this);
+    opened.value++;
+    closed.value++;
+  }
+
+  /** The same edge, its destination named by a request's Host field; PassthroughCluster and BlackHoleCluster keep their names. */
   ofHost(host: string): EdgeStats {
     this.#hosts ??= new Map();
     let edge = this.#hosts.get(host);
     if (edge === undefined) {
       if (this.#hosts.size >= hostsMax) return this;
-      const service = { ...this.#labels.service, host, name: host };
+      const { service: unnamed } = this.#labels;
+      const service = { ...unnamed, host, name: unnamed.name === unknownService.name ? host : unnamed.name };
       edge = new EdgeStats(this.#registry, { ...this.#labels, service }, this.options, () => this.#hosts!.delete(host));
       this.#hosts.set(host, edge);
     }
