@@ -216,6 +216,8 @@ describe("a server is killed under 400 GETs and 50 POSTs a second", () => {
 });
 
 describe("a server is frozen for 3 s under 400 GETs and 50 POSTs a second", () => {
+  // Enough for a healthy server of a busy machine, as these tests run beside others.
+  const tryMs = 400;
   const freeze = async (): Promise<void> => {
     servers[0]!.kill("SIGSTOP");
     await clock.sleep(3_000);
@@ -223,11 +225,11 @@ describe("a server is frozen for 3 s under 400 GETs and 50 POSTs a second", () =
     await clock.sleep(500);
   };
   for (const [name, topology] of topologies)
-    test(`behind ${name}, with 250 ms a try: no GET fails, no POST is executed twice`, async () => {
-      const result = await under(topology, thorough, 250, freeze);
+    test(`behind ${name}, with ${tryMs} ms a try: no GET fails, no POST is executed twice`, async () => {
+      const result = await under(topology, thorough, tryMs, freeze);
       expectHeld(result, 1_200);
       // It was noticed: some tries ran into the timeout, GETs were then sent elsewhere, POSTs were not.
-      expect(Math.max(...result.gets.latenciesMs)).toBeGreaterThan(250);
+      expect(Math.max(...result.gets.latenciesMs)).toBeGreaterThan(tryMs);
       expect(result.posts.statuses[504]).toBeGreaterThan(0);
     }, 20_000);
 });
