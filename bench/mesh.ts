@@ -3,13 +3,14 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { controlPlaneSettings, engineSettings } from "../src/cluster/tuning.ts";
+import { measureGateway } from "./mesh/gateway.ts";
 import { sidecars } from "./mesh/objects.ts";
 import { measureTranslation } from "./mesh/translation.ts";
 
 const { values } = parseArgs({ options: { services: { type: "string", default: "100,300,1000" } } });
 
 /** What is promised for 1,000 services. */
-const limits = { fullMs: 300, endpointMs: 50, routeMs: 100, rssMiB: 250 };
+const limits = { fullMs: 300, endpointMs: 50, routeMs: 100, gatewayMs: 30, rssMiB: 250 };
 
 interface Change {
   tookMs: number;
@@ -48,6 +49,8 @@ async function measureLive(services: number): Promise<Measured> {
 
 function report(services: number, live: Measured): void {
   const { fullMs, endpointMs, routeMs } = measureTranslation(services);
+  const gatewayMs = measureGateway(services);
+  const gatewayMedianMs = percentile(gatewayMs.slice(1), 0.5);
   const fullMedianMs = percentile(fullMs.slice(1), 0.5);
   const took = (changes: readonly Change[]) => changes.map(({ tookMs }) => tookMs);
   const wrote = [...live.endpoints, ...live.routes].map(({ writeMs }) => writeMs);
@@ -58,6 +61,7 @@ function report(services: number, live: Measured): void {
   console.log(`${services} services, ${services * 2} endpoints, ${services} routes, ${sidecars} workloads subscribed
   full translation                 ${fullMs[0]!.toFixed(0)} ms at first, then median ${fullMedianMs.toFixed(0)} ms ${verdict(fullMedianMs, limits.fullMs)}
   translation of one change        endpoint ${spread(endpointMs)}; route ${spread(routeMs)}
+  gateway of ${services} hosts, one port   ${gatewayMs[0]!.toFixed(0)} ms at first; after one route change ${spread(gatewayMs.slice(1))} ${verdict(gatewayMedianMs, limits.gatewayMs)}
   endpoint change → applied        ${spread(took(live.endpoints))} ${verdict(endpointP99Ms, limits.endpointMs)}; resources sent to each: ${sent}
   route change → applied           ${spread(took(live.routes))} ${verdict(routeP99Ms, limits.routeMs)}
   of that, the write to the API    ${spread(wrote)} (on disk before it is told)

@@ -3,6 +3,7 @@
 import { keyOf } from "../api/object.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { Gateway } from "../api/types.ts";
+import { getOrAdd } from "../kernel/map.ts";
 import { hostIntersection, isVisible } from "./hosts.ts";
 import { containerPortOf, selects } from "./translate-listeners.ts";
 import type { GatewayServer, Model, RuleSet, Workload } from "./types.ts";
@@ -122,15 +123,24 @@ export function bindingsOf(model: Model, server: Server, namespace: string): Bin
   const bindings: Binding[] = [];
   for (const rules of [...model.ruleSets, ...model.derived.ruleSets]) {
     if (!rules.gateways.has(server.key) || !isVisible(rules.exportTo, namespace)) continue;
-    const hosts = new Set<string>();
-    for (const { namespace: admitted, host } of server.hosts) {
-      if (admitted !== undefined && admitted !== rules.namespace) continue;
-      for (const ruleHost of rules.hosts) {
-        const both = hostIntersection(host, ruleHost);
-        if (both !== undefined) hosts.add(both);
-      }
-    }
-    if (hosts.size > 0) bindings.push({ rules, hosts: [...hosts] });
+    const known = getOrAdd(commonHosts, server.server, () => new WeakMap<RuleSet, readonly string[]>());
+    const hosts = getOrAdd(known, rules, () => hostsInCommon(server, rules));
+    if (hosts.length > 0) bindings.push({ rules, hosts });
   }
   return bindings;
+}
+
+/** Both are kept while their objects do not change: a change compares only what it changes. */
+const commonHosts = new WeakMap<GatewayServer, WeakMap<RuleSet, readonly string[]>>();
+
+function hostsInCommon(server: Server, rules: RuleSet): readonly string[] {
+  const hosts = new Set<string>();
+  for (const { namespace: admitted, host } of server.hosts) {
+    if (admitted !== undefined && admitted !== rules.namespace) continue;
+    for (const ruleHost of rules.hosts) {
+      const both = hostIntersection(host, ruleHost);
+      if (both !== undefined) hosts.add(both);
+    }
+  }
+  return [...hosts];
 }
