@@ -85,6 +85,13 @@ describe("routes", () => {
     expect(found.route).toMatchObject({ name: "rest", object: "VirtualService shop/web", field: "spec.http[1]" });
   });
 
+  test("an object given twice counts as given last, as when one file is applied after the other", async () => {
+    const canary = routes.replace("name: rest", "name: renamed");
+    const found = await ask("http://shop.test/", `${routes}---\n${canary}`);
+    expect(found.route).toMatchObject({ name: "renamed" });
+    expect(render(found, plain).join("\n")).toContain('route  "renamed" matches: any request  case.yaml:25');
+  });
+
   test("a fault for some requests is one of the ways it may end, with its share", async () => {
     expect(statuses(await ask("http://shop.test/", routes))).toEqual([
       [75, undefined, "-"],

@@ -33,7 +33,8 @@ const someTime = "2026-01-01T00:00:00Z";
 
 /** Throws MANIFEST_INVALID with file and line. */
 export function readObjects(texts: readonly ManifestText[]): ReadObjects {
-  const objects: KubeObject[] = [];
+  // What comes later replaces what came before of the same name, as when one file is applied after the other.
+  const objects = new Map<string, KubeObject>();
   const problems: string[] = [];
   const written = new Map<string, Written>();
   const places: Places = { of: (object, field) => placeOf(written.get(keyOf(object)), object, field) };
@@ -50,21 +51,23 @@ export function readObjects(texts: readonly ManifestText[]): ReadObjects {
       const isList = value?.kind === "List";
       const list = isList ? (value.items ?? []) : value === null ? [] : [value];
       for (const [index, raw] of list.entries()) {
-        if (objects.length >= objectsMax)
+        if (objects.size >= objectsMax)
           throw new MeshbedError("MANIFEST_INVALID", `${file}: more than ${objectsMax} objects`);
         const at: Written = { file, document, lines, prefix: isList ? ["items", index] : [] };
         const object = normalised(raw, placeOf(at, raw));
-        written.set(keyOf(object), at);
+        const key = keyOf(object);
         const problem = complete(object);
-        if (problem === undefined) objects.push(object);
-        else
+        if (problem === undefined) {
+          objects.set(key, object);
+          written.set(key, at);
+        } else
           problems.push(
             `${placeOf(at, object, problem.field)}: ${object.kind} ${object.metadata.name} would be refused: ${problem.field}: ${problem.message}`,
           );
       }
     }
   }
-  return { objects, places, problems };
+  return { objects: [...objects.values()], places, problems };
 }
 
 export const keyOf = ({ kind, metadata }: Pick<KubeObject, "kind" | "metadata">): string =>
