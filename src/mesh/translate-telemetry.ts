@@ -29,7 +29,8 @@ export function telemetryOf(model: Model, workload: Workload, direction: Directi
         ? undefined
         : pack(TypedStructSchema, {
             typeUrl: "type.googleapis.com/stats.PluginConfig",
-            value: { disable_host_header_fallback: true, metrics },
+            // As Istio: only a sidecar's own clients are believed about the host they want.
+            value: { disable_host_header_fallback: direction === "SERVER" || workload.gateway, metrics },
           }),
   };
 }

@@ -10,6 +10,7 @@ import {
   unknownWorkload,
   type WorkloadIdentity,
 } from "../clusters/cluster.ts";
+import { standardTelemetry } from "./options.ts";
 import type { SeriesRegistry } from "./series.ts";
 import { type EdgeLabels, EdgeStats } from "./telemetry.ts";
 
@@ -42,9 +43,11 @@ export function outboundEdge(
     stats = new EdgeStats(registry, labels, telemetry);
     holder.stats = stats;
   }
-  const isUnnamed =
-    telemetry.hostFallback && host !== "" && (slot?.current?.service ?? unknownService).host === unknownService.host;
-  return isUnnamed ? stats.ofHost(host) : stats;
+  const service = slot?.current?.service ?? unknownService;
+  if (service.host !== unknownService.host || host === "") return stats;
+  // PassthroughCluster and BlackHoleCluster have a name, but no host; nobody need configure that requests give it.
+  const isStandard = telemetry === standardTelemetry && service !== unknownService;
+  return isStandard || telemetry.hostFallback ? stats.ofHost(host) : stats;
 }
 
 /** Reported by the destination, for a connection from elsewhere. */
