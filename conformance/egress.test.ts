@@ -13,7 +13,9 @@ beforeAll(async () => {
   bed = await startEcho({ args: ["--clients", "2"] });
   outside = await startOutside(bed);
   const names = ["api", "secure", "www", "edition", "free", "a.wild", "b.wild"].map((name) => `${name}.example.com`);
-  await outside.names(`${outsideIps[0]} ${names.join(" ")}\n${outsideIps[1]} api.example.com\n`);
+  await outside.names(
+    `${outsideIps[0]} ${names.join(" ")} rr.example.com\n${outsideIps[1]} api.example.com rr.example.com\n`,
+  );
   await until(
     "the outside's names are known",
     effectMs,
@@ -62,6 +64,39 @@ test("a host without addresses gets one, pods in the mesh find it there, and DNS
   const count = await bed.metric("red", "istio_requests_total", { destination_service: "api.example.com" });
   expect(count).toBeGreaterThanOrEqual(60);
 }, 40_000);
+
+test("DNS_ROUND_ROBIN goes to one address at a time, where DNS goes to all", async () => {
+  const ports = [{ number: 80, name: "http", protocol: "HTTP" }];
+  await entry("rr", { hosts: ["rr.example.com"], resolution: "DNS_ROUND_ROBIN", ports });
+  // A look-up between two requests may change the address once: another run has it the same throughout.
+  await until("twenty requests in a row have one server", effectMs, async () => {
+    const versions = Object.entries(
+      tally(await bed.from("red", { url: "http://rr.example.com/", count: 20 }), version),
+    );
+    return versions.length === 1 && /^outside[12]$/.test(versions[0]![0]);
+  });
+  const service = { destination_service: "rr.example.com" };
+  expect(await bed.metric("red", "istio_requests_total", service)).toBeGreaterThanOrEqual(20);
+}, 20_000);
+
+test("a workloadSelector finds pods and WorkloadEntries beside each other", async () => {
+  const ports = [{ number: 80, name: "http", protocol: "HTTP", targetPort: 8080 }];
+  const labels = { team: "red" };
+  const spec = { hosts: ["mixed.example.com"], location: "MESH_INTERNAL", resolution: "STATIC", ports };
+  await bed.rules(
+    { kind: "WorkloadEntry", name: "mixed", spec: { address: outsideIps[0], labels } },
+    { kind: "ServiceEntry", name: "mixed", spec: { ...spec, workloadSelector: { labels } } },
+  );
+  const url = "http://mixed.example.com/";
+  await until("its name is known", effectMs, async () => (await ask(url, {}, "blue")).status === 200);
+  const versions = tally(await bed.from("blue", { url, count: 40, workers: 4 }), version);
+  expect(Object.keys(versions).toSorted()).toEqual(["client", "outside1"]);
+  await remove("workloadentry", "mixed");
+  await until("the pod is left alone", effectMs, async () => {
+    const left = Object.keys(tally(await bed.from("blue", { url, count: 10 }), version));
+    return left.length === 1 && left[0] === "client";
+  });
+}, 30_000);
 
 test("rules hold for it as for a service: subsets by endpoints' labels, headers, faults", async () => {
   const endpoints = outsideIps.map((address, i) => ({ address, labels: { version: `v${i + 1}` } }));
@@ -124,9 +159,35 @@ test("ALLOW_ANY: what nobody registered passes, and is counted as such", async (
   expect(version(await ask("http://free.example.com/"))).toBe("outside1");
   expect((await ask("tcp://free.example.com:5432")).body).toContain("heard hello");
   const labels = { destination_service_name: "PassthroughCluster" };
-  expect(await bed.metric("red", "istio_requests_total", labels)).toBeGreaterThanOrEqual(1);
-  expect(await bed.metric("red", "istio_tcp_connections_opened_total", labels)).toBeGreaterThanOrEqual(1);
+  const asked = { ...labels, destination_service: "free.example.com" };
+  expect(await bed.metric("red", "istio_requests_total", asked)).toBeGreaterThanOrEqual(1);
+  const unnamed = { ...labels, destination_service: "unknown" };
+  expect(await bed.metric("red", "istio_tcp_connections_opened_total", unnamed)).toBeGreaterThanOrEqual(1);
 }, 20_000);
+
+test("REGISTRY_ONLY: headless services are reached, by TCP at any pod, by HTTP under the service's name and under a pod's", async () => {
+  const ports = [
+    { name: "http", port: 8080 },
+    { name: "tcp", port: 9000 },
+  ];
+  const spec = { clusterIP: "None", selector: { app: "server" }, ports };
+  const metadata = { name: "servers", namespace: "echo" };
+  await mesh({ outboundTrafficPolicy: { mode: "REGISTRY_ONLY" } });
+  await until("HTTP is refused", effectMs, async () => (await ask("http://free.example.com/")).status === 502);
+  const pods = JSON.parse(await bed.kubectl("get", "pods", "-n", "echo", "-l", "app=server", "-o", "json"));
+  const ips: string[] = pods.items.map(({ status }: { status: { podIP: string } }) => status.podIP);
+  expect((await ask(`tcp://${ips[0]}:9000`)).body).toBe("");
+  await bed.apply(JSON.stringify({ apiVersion: "v1", kind: "Service", metadata, spec }));
+  for (const ip of ips)
+    await until(`${ip} is reached`, effectMs, async () => (await ask(`tcp://${ip}:9000`)).body.includes("heard hello"));
+  expect((await ask("tcp://servers.echo:9000", {}, "blue")).body).toContain("heard hello");
+  expect((await ask("http://servers.echo:8080/")).status).toBe(200);
+  const byName = { headers: { host: "server-0.servers.echo:8080" } };
+  expect((await ask(`http://${ips[0]}:8080/`, byName)).status).toBe(200);
+  expect((await ask(`http://${ips[0]}:8080/`)).status).toBe(502);
+  await bed.kubectl("delete", "service", "servers", "-n", "echo");
+  await until("it is closed again", effectMs, async () => (await ask(`tcp://${ips[0]}:9000`)).body === "");
+}, 40_000);
 
 test("REGISTRY_ONLY: 502 by HTTP, closed otherwise; entries go on; a Sidecar may say otherwise for its namespace", async () => {
   await mesh({ outboundTrafficPolicy: { mode: "REGISTRY_ONLY" } });
@@ -136,6 +197,11 @@ test("REGISTRY_ONLY: 502 by HTTP, closed otherwise; entries go on; a Sidecar may
   expect(version(await ask("http://api.example.com/"))).toMatch(/^outside/);
   expect(version(await ask("https://a.wild.example.com/"))).toBe("outside1");
   expect((await ask("http://server.echo/")).status).toBe(200);
+  const refused = { destination_service_name: "BlackHoleCluster" };
+  const asked = { ...refused, destination_service: "free.example.com", response_code: "502" };
+  expect(await bed.metric("red", "istio_requests_total", asked)).toBeGreaterThanOrEqual(1);
+  expect(await bed.metric("red", "istio_tcp_connections_opened_total", refused)).toBeGreaterThanOrEqual(2);
+  expect(await bed.metric("red", "istio_tcp_connections_closed_total", refused)).toBeGreaterThanOrEqual(2);
   const sidecar = { kind: "Sidecar", name: "default", spec: { outboundTrafficPolicy: { mode: "ALLOW_ANY" } } };
   await bed.rules({ ...sidecar, namespace: "elsewhere" });
   await until(

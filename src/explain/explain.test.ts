@@ -74,6 +74,29 @@ async function ask(
 }
 const statuses = ({ outcomes }: Explanation) => outcomes.map(({ percent, status, flag }) => [percent, status, flag]);
 
+const registryOnly = `apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data: { mesh: "outboundTrafficPolicy: { mode: REGISTRY_ONLY }" }
+`;
+
+describe("what nobody registered", () => {
+  test("passes with ALLOW_ANY, and the text says by which setting", async () => {
+    const found = await ask("http://free.example.com/", "", { from: "shop/client" });
+    expect(render(found, plain).join("\n")).toContain("outboundTrafficPolicy ALLOW_ANY");
+    expect(statuses(found)).toEqual([[100, undefined, "-"]]);
+  });
+
+  test("with REGISTRY_ONLY is 502 by HTTP and closed by TCP, and the reason names the setting", async () => {
+    const http = await ask("http://free.example.com/", registryOnly, { from: "shop/client" });
+    expect(statuses(http)).toEqual([[100, 502, "-"]]);
+    const tcp = await ask("https://free.example.com/", registryOnly, { from: "shop/client" });
+    expect(statuses(tcp)).toEqual([[100, 0, "UH"]]);
+    for (const { outcomes } of [http, tcp]) expect(outcomes[0]!.reason).toContain("REGISTRY_ONLY");
+    for (const found of [http, tcp]) expect(render(found, plain).join("\n")).not.toContain("ALLOW_ANY");
+  });
+});
+
 describe("routes", () => {
   test("a skipped rule says which condition failed, with file and line, and the winner says why", async () => {
     const found = await ask("http://shop.test/", routes);

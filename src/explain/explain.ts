@@ -2,6 +2,8 @@
 
 import type { RetryPolicy } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import { sourceOf } from "../mesh/rule-source.ts";
+import { audienceOf, sidecarFor } from "../mesh/sidecar-scope.ts";
+import { blackHoleName } from "../mesh/translate-clusters.ts";
 import { defaultRetryPolicy } from "../mesh/translate-retries.ts";
 import { ClusterSlot, Endpoint, unknownWorkload } from "../proxy/clusters/cluster.ts";
 import { durationMs } from "../proxy/compile/any.ts";
@@ -10,7 +12,7 @@ import { Head, scanRequestHead } from "../wire/http1_head.ts";
 import { actionSteps } from "./action_steps.ts";
 import type { Context } from "./context.ts";
 import { type Asked, type Entry, enter, readAsk } from "./entry.ts";
-import { faultDelayMs, type HopEnd, type HopResult, httpHop } from "./hop.ts";
+import { faultDelayMs, type HopEnd, type HopResult, httpHop, registryOnlyReason } from "./hop.ts";
 import { type ArrivalResult, arrive, type Caller } from "./inbound.ts";
 import { objectOf, placeOf } from "./routes.ts";
 import { clusterName, targetSteps, transportStep, usableEndpoints, workloadOf } from "./target.ts";
@@ -57,6 +59,8 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
       outcomes: [{ percent: 100, status: 0, flag: "-", reason: "an AuthorizationPolicy refuses the connection" }],
     };
   const namespace = workload?.namespace ?? "default";
+  const sidecar = workload && sidecarFor(context.model, workload);
+  const { registryOnly } = audienceOf(context.model, namespace, sidecar);
   if (chain.kind === "tcp") {
     const parts: Followed[] = [];
     for (const [index, slot] of chain.targets.entries()) {
@@ -71,6 +75,7 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
             asked,
             head: chain.targets.length > 0 && !asked.secure ? asked.head : undefined,
             isTcp: true,
+            registryOnly,
           }),
         );
     }
@@ -81,7 +86,8 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
   const route = factsOf(context, hop);
   const steps = [...hop.steps, ...(hop.route ? actionSteps(hop, route) : [])];
   const parts: Followed[] = [{ steps, outcomes: [], route }];
-  for (const end of hop.ends) parts.push(await onward(context, end, { namespace, caller, asked, isTcp: false }, hop));
+  for (const end of hop.ends)
+    parts.push(await onward(context, end, { namespace, caller, asked, isTcp: false, registryOnly }, hop));
   return join(parts);
 }
 
@@ -100,6 +106,8 @@ interface Onward {
   asked: Asked;
   /** The caller's side does not speak HTTP: a closed connection stays one. */
   isTcp: boolean;
+  /** What the registry does not know is refused to the caller. */
+  registryOnly: boolean;
 }
 
 async function onward(context: Context, end: HopEnd, how: Onward, { route }: HopResult): Promise<Followed> {
@@ -141,14 +149,20 @@ async function toCluster(context: Context, to: ToCluster): Promise<Followed> {
   const name = clusterName(slot.name);
   const share = `${shown(percent)} → ${name ? `${name.host}${name.subset ? ` (${name.subset})` : ""}` : slot.name}`;
   if (slot.current?.balancing.policy === "ORIGINAL_DST") {
-    const text =
-      "PassthroughCluster: to where the caller wanted to go, as no service is known for it (outboundTrafficPolicy ALLOW_ANY)";
+    const text = to.registryOnly
+      ? "to where the caller wanted to go, as the registry knows it: a pod of a headless service, or a host of a ServiceEntry"
+      : "PassthroughCluster: to where the caller wanted to go, as no service is known for it (outboundTrafficPolicy ALLOW_ANY)";
     return { steps: [{ label: "destination", text }], outcomes: [await passthrough(context, to)] };
   }
   const usable = slot.current ? usableEndpoints(slot, to.hash) : [];
   const steps = slot.current ? targetSteps(context, slot, namespace, usable) : [];
   if (usable.length === 0) {
-    const reason = slot.current ? `no healthy endpoint for ${name?.host ?? slot.name}` : `no cluster ${slot.name}`;
+    const reason =
+      to.isTcp && slot.name === blackHoleName
+        ? registryOnlyReason
+        : slot.current
+          ? `no healthy endpoint for ${name?.host ?? slot.name}`
+          : `no cluster ${slot.name}`;
     const outcome: Outcome = to.isTcp
       ? { percent, status: 0, flag: "UH", reason }
       : { percent, status: 503, flag: slot.current ? "UH" : "NC", reason };
@@ -243,6 +257,7 @@ async function direct(
     asked,
     head: asked.secure ? undefined : asked.head,
     isTcp: true,
+    registryOnly: false,
   });
   return { steps: [], outcomes: [outcome] };
 }

@@ -31,6 +31,8 @@ export interface HopPlace {
   client: ConnectionInfo;
 }
 
+export const registryOnlyReason = "no service is known for it, and outboundTrafficPolicy is REGISTRY_ONLY";
+
 /** How the request leaves this proxy. */
 export type HopEnd =
   | { kind: "answer"; percent: number; answer: Answer; reason: string; at?: string; deniedBy?: string }
@@ -222,7 +224,8 @@ async function decide(
   }
   if (action.kind === "direct") {
     const answer = local(action.status, "-", "direct_response", { body: action.body });
-    return [{ kind: "answer", percent, answer, reason: "direct response of the route" }];
+    const reason = action.countedAs === undefined ? "direct response of the route" : registryOnlyReason;
+    return [{ kind: "answer", percent, answer, reason }];
   }
   if (action.kind === "redirect") {
     const headers = `location: ${action.location(exchange.request)}\r\n`;

@@ -10,7 +10,7 @@ import { type Group, groupOf, type Interner, joinMany, type Memo, sameItems } fr
 import { type AppliedPolicy, policyFor, policyOfPort, rulesSelecting } from "./policies.ts";
 import { type Audience, audienceOf, sidecarFor } from "./sidecar-scope.ts";
 import { serviceClusters } from "./translate-clusters.ts";
-import { egressListeners, sharesListeners } from "./translate-egress.ts";
+import { egressListeners, headlessSlices, sharesListeners } from "./translate-egress.ts";
 import { serviceAssignments } from "./translate-endpoints.ts";
 import { tcpListeners } from "./translate-listeners.ts";
 import { localityOf, localityText, type Place, placeLabels } from "./translate-locality.ts";
@@ -47,13 +47,21 @@ export function audience(pass: Pass, workload: Workload): Audience {
   const { memo, model, objects } = pass;
   const inputs = [workload, objects.sidecars];
   const sidecar = memo.get(`sidecar|${workload.key}`, inputs, () => sidecarFor(model, workload));
-  const plain = audienceWith(pass, workload.namespace, sidecar);
+  const plain = edgeAudience(pass, workload, audienceWith(pass, workload.namespace, sidecar));
   const selected = memo.get(`selecting|${workload.key}`, [workload, objects.destinationRules], () =>
     rulesSelecting(model, workload),
   );
   if (selected.length === 0) return plain;
   const key = `${plain.key}|${selected.map(({ object }) => object.metadata.uid).join()}`;
   return memo.get(`audience|${key}`, [plain, ...selected], () => ({ ...plain, key, selected }));
+}
+
+/** Gateways share what their namespace is told unless BackendTLSPolicies tell them apart. */
+function edgeAudience({ memo, model }: Pass, { gateway }: Workload, plain: Audience): Audience {
+  const { byService } = model.backendTls;
+  if (!gateway || byService.size === 0) return plain;
+  const key = `${plain.key}|edge`;
+  return memo.get(`audience|${key}`, [plain, byService], () => ({ ...plain, key, backendTls: byService }));
 }
 
 /** Those of a namespace that no Sidecar is about. */
@@ -248,7 +256,9 @@ export function outboundListeners(
   telemetry: ListenerTelemetry,
 ): Group {
   const { memo, model, objects, interner } = pass;
-  const inputs = [pass.registry, objects.virtualServices, model.derived, objects.destinationRules, to];
+  // Only where nothing else lets them pass are pods of headless services listened for one by one.
+  const slices = to.registryOnly ? headlessSlices(servicesFor(pass, to)) : [];
+  const inputs = [pass.registry, objects.virtualServices, model.derived, objects.destinationRules, to, ...slices];
   const client = clientOf(pass, to, labels);
   return memo.get(`listeners|${client.key}|${telemetry.key}`, inputs, () => {
     const services = servicesFor(pass, to);

@@ -2,8 +2,13 @@
 
 import { create } from "@bufbuild/protobuf";
 import { TrafficDirection } from "#gen/xds/envoy/config/core/v3/base_pb.js";
-import { type FilterChain, FilterChainSchema } from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
+import {
+  type Filter,
+  type FilterChain,
+  FilterChainSchema,
+} from "#gen/xds/envoy/config/listener/v3/listener_components_pb.js";
 import { type Listener, ListenerSchema } from "#gen/xds/envoy/config/listener/v3/listener_pb.js";
+import type { EndpointSlice } from "../api/types.ts";
 import { getOrAdd } from "../kernel/map.ts";
 import { tcpAddress } from "./envoy.ts";
 import { httpManager, type ListenerTelemetry, statsFilters, tcpProxy } from "./filters.ts";
@@ -20,7 +25,7 @@ import {
   type StreamContext,
   streamChains,
 } from "./translate-streams.ts";
-import { httpPorts } from "./translate-virtual-hosts.ts";
+import { httpPorts, isHeadless } from "./translate-virtual-hosts.ts";
 import type { ServiceModel } from "./types.ts";
 
 const catchAllName = "virtualOutbound";
@@ -50,8 +55,13 @@ export function egressListeners(
     for (const port of service.ports) {
       if (isHttp(port.protocol) || port.protocol === "udp" || !servesPort(audience, service, port.port)) continue;
       const own = bindOf(audience, port.port);
-      // Headless services are passed through to the pod that was asked for.
-      if (own === undefined && (!sharesListeners(service) || isHeadless(service))) continue;
+      // Headless services are passed through to the pod that was asked for, by the listener for the rest where it lets pass.
+      if (own === undefined && isHeadless(service)) {
+        if (!audience.registryOnly) continue;
+        for (const address of podAddresses(service)) at(address, port.port).chains.push(toAnyPod(context.telemetry));
+        continue;
+      }
+      if (own === undefined && !sharesListeners(service)) continue;
       for (const bind of own === undefined ? bindsOf(service) : [{ address: own, cidr: undefined }])
         at(bind.address, port.port).chains.push(...streamChains(context, service, port, bind));
     }
@@ -66,7 +76,23 @@ export function egressListeners(
   return [...listeners, catchAll(context.telemetry, audience)];
 }
 
-const isHeadless = ({ entry, addresses }: ServiceModel): boolean => entry === undefined && addresses.length === 0;
+/** Slices of headless services: what listeners for them depend on. */
+export const headlessSlices = (services: readonly ServiceModel[]): EndpointSlice[] =>
+  services.flatMap((service) => (isHeadless(service) ? service.slices : []));
+
+const podAddresses = ({ slices }: ServiceModel): Set<string> =>
+  new Set(
+    slices.flatMap(({ addressType, endpoints }) =>
+      addressType === "IPv4" ? (endpoints ?? []).flatMap(({ addresses }) => addresses) : [],
+    ),
+  );
+
+const toAnyPod = (telemetry: ListenerTelemetry): StreamChain => ({
+  serverNames: [],
+  subnets: [],
+  filters: passthroughFilters(passthroughName, telemetry),
+});
+
 const sharesAddress = (address: string): boolean => address !== anyAddress;
 
 interface Shared {
@@ -106,10 +132,15 @@ function listenerOf(
   });
 }
 
+const passthroughFilters = (name: string, telemetry: ListenerTelemetry): Filter[] => [
+  ...statsFilters(telemetry),
+  tcpProxy(name, [{ name, weight: 1 }], telemetry),
+];
+
 /** Istio: PassthroughFilterChain, or with REGISTRY_ONLY nowhere. */
 function restChain(telemetry: ListenerTelemetry, { registryOnly }: Audience): FilterChain {
   const name = registryOnly ? blackHoleName : passthroughName;
-  const filters = [...statsFilters(telemetry), tcpProxy(name, [{ name, weight: 1 }], telemetry)];
+  const filters = passthroughFilters(name, telemetry);
   return create(FilterChainSchema, { name: registryOnly ? "BlackHoleFilterChain" : "PassthroughFilterChain", filters });
 }
 

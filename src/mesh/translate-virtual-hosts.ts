@@ -114,6 +114,7 @@ export function sidecarRoutes(
     );
     known.add(service.host);
   }
+  if (audience.registryOnly) hosts.push(...podHosts(services, client, port, audience));
   if (port === unknownHostsPort) hosts.push(...unknownHosts(model, rules, known, client, port));
   return create(RouteConfigurationSchema, {
     name: String(port),
@@ -187,6 +188,24 @@ export function domainsOf(service: ServiceModel, clientNamespace: string, port: 
   return names.flatMap((domain) => [domain, hostPort(domain, port)]);
 }
 
+/** Its pods are reached one by one, by names and addresses of their own. */
+export const isHeadless = ({ entry, addresses }: ServiceModel): boolean =>
+  entry === undefined && addresses.length === 0;
+
+/** Pods of headless services by name: with REGISTRY_ONLY nothing else would let them pass. */
+function podHosts(services: readonly ServiceModel[], client: Client, port: number, audience: Audience): VirtualHost[] {
+  const hosts = new Set(services.map(({ host }) => host));
+  return services.flatMap((service) => {
+    if (!isHeadless(service) || !servesPort(audience, service, port)) return [];
+    if (!service.ports.some((one) => one.port === port && isHttp(one.protocol))) return [];
+    const domains = domainsOf(service, client.namespace, port).map((domain) => `*.${domain}`);
+    const name = `*.${service.host}:${port}`;
+    const routes = [passthroughRoute("default")];
+    const options = { name, domains: domains.filter((domain) => !hosts.has(domain)), routes };
+    return [create(VirtualHostSchema, { ...options, includeRequestAttemptCount: true })];
+  });
+}
+
 function unknownHosts(
   model: Model,
   rules: RuleIndex,
@@ -215,20 +234,21 @@ function unknownHosts(
   return hosts;
 }
 
+const passthroughRoute = (name: string): Route =>
+  create(RouteSchema, {
+    name,
+    match: routeMatch(undefined),
+    action: {
+      case: "route",
+      value: { clusterSpecifier: { case: "cluster", value: passthroughName }, timeout: durationOf(0) },
+    },
+  });
+
 /** Istio's ALLOW_ANY: what no service is known for goes where it wanted to go. */
 const allowAny: VirtualHost = create(VirtualHostSchema, {
   name: "allow_any",
   domains: ["*"],
-  routes: [
-    create(RouteSchema, {
-      name: "allow_any",
-      match: routeMatch(undefined),
-      action: {
-        case: "route",
-        value: { clusterSpecifier: { case: "cluster", value: passthroughName }, timeout: durationOf(0) },
-      },
-    }),
-  ],
+  routes: [passthroughRoute("allow_any")],
   includeRequestAttemptCount: true,
 });
 
