@@ -23,7 +23,8 @@ import { openSqliteStore } from "../../src/store/sqlite.ts";
 import { endpointSlice, namespace, nodeName, objectsOf, sidecars, virtualService } from "./objects.ts";
 
 const services = Number(process.argv[2] ?? 1_000);
-const changes = 100;
+/** Of each type; enough that the 99th percentile is not the worst of all. */
+const changes = 200;
 /** A change follows when the one before it has been applied for this long. */
 const pauseMs = 20;
 const waitMaxMs = 60_000;
