@@ -18,11 +18,6 @@ import { type OneAnswer, type OneRequest, sendOnce } from "./send_once.ts";
 import { formatMs, paint } from "./terminal.ts";
 
 const requestTimeoutMs = 5_000;
-/** Of these the mesh reads some only. */
-const selections: Readonly<Record<string, { fieldSelector?: string; namespace?: string }>> = {
-  configMaps: { namespace: "istio-system", fieldSelector: "metadata.name=istio" },
-};
-
 /** Throws NOT_RUNNING. */
 export async function liveWorld(stateDir: string): Promise<World> {
   requireRunning(stateDir);
@@ -30,8 +25,8 @@ export async function liveWorld(stateDir: string): Promise<World> {
   const kubeconfig = await loadKubeconfig(statePaths(stateDir).kubeconfig);
   const client = createClient(httpTransport({ ...kubeconfig, requestTimeoutMs }));
   const lists = await Promise.all(
-    meshResources.map(async ([name, resource]) => {
-      const { items } = await client.list(resource, selections[name] ?? {});
+    meshResources.map(async ([, resource]) => {
+      const { items } = await client.list(resource);
       const apiVersion = resource.group === "" ? resource.version : `${resource.group}/${resource.version}`;
       // Objects in a list do not repeat what the list says.
       return items.map((item) => ({ ...item, apiVersion, kind: resource.kind }));

@@ -2,6 +2,7 @@
 
 import type { KubeObject } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
+import { listOfConfigMap } from "../mesh/mesh-settings.ts";
 import { noObjects } from "../mesh/translator.ts";
 import type { MeshObjects } from "../mesh/types.ts";
 import { type ManifestText, readObjects } from "./read_files.ts";
@@ -53,7 +54,7 @@ function meshObjects(objects: readonly KubeObject[]): MeshObjects {
   for (const object of objects) {
     const group = object.apiVersion.includes("/") ? object.apiVersion.split("/")[0] : "";
     const found = meshResources.find(([, one]) => one.kind === object.kind && one.group === group);
-    if (found) lists[found[0]].push(object);
+    if (found) lists[found[0] === "configMaps" ? listOfConfigMap(object.metadata) : found[0]].push(object);
   }
   return lists as unknown as MeshObjects;
 }

@@ -29,6 +29,7 @@ import { TypedStructSchema } from "#gen/xds/udpa/type/v1/typed_struct_pb.js";
 import type { KubeObject } from "../api/object.ts";
 import { schemaOf } from "../xds/protocol.ts";
 import { type TypeUrl, typeUrls } from "../xds/types.ts";
+import { listOfConfigMap } from "./mesh-settings.ts";
 import { createProblemFinder } from "./problems-all.ts";
 import { createTranslator, noObjects } from "./translator.ts";
 import type { MeshObjects, Model } from "./types.ts";
@@ -102,6 +103,12 @@ const kinds: Readonly<Record<string, keyof MeshObjects>> = {
   ConfigMap: "configMaps",
 };
 
+/** Some kinds have two lists. */
+const listOf = (document: KubeObject): keyof MeshObjects | undefined => {
+  if (isKubernetesGateway(document)) return "kubernetesGateways";
+  return document.kind === "ConfigMap" ? listOfConfigMap(document.metadata) : kinds[document.kind];
+};
+
 /** Two groups have a kind of this name. */
 const isKubernetesGateway = ({ kind, apiVersion }: KubeObject): boolean =>
   kind === "Gateway" && apiVersion.startsWith("gateway.networking.k8s.io/");
@@ -126,7 +133,7 @@ export function renderCase(name: string): string {
       if (document["mode"] === "ports") mode = "ports";
       continue;
     }
-    const kind = isKubernetesGateway(document) ? "kubernetesGateways" : kinds[document.kind];
+    const kind = listOf(document);
     if (kind === undefined) throw new Error(`${name}: kind ${document.kind} is none of the mesh's`);
     // A case may replace an object of the base.
     const list = objects[kind];

@@ -9,6 +9,10 @@ export const settingsName = "istio";
 export const settingsNamespace = "istio-system";
 const settingsKey = "mesh";
 
+/** Which list of the mesh's objects a ConfigMap belongs to. */
+export const listOfConfigMap = ({ namespace, name }: { namespace?: string; name: string }) =>
+  namespace === settingsNamespace && name === settingsName ? "configMaps" : "caBundles";
+
 /** The fields that are read, as Istio names them; what is absent has Istio's default where it is used. */
 export interface MeshSettings {
   trustDomain?: string;

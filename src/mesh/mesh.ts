@@ -15,6 +15,7 @@ import { shortType } from "../xds/protocol.ts";
 import type { SnapshotSource } from "../xds/push.ts";
 import { type Nack, type StreamStatus, startAdsServer } from "../xds/server.ts";
 import { isProxyless, mayAsk } from "./admission.ts";
+import { createCaBundles } from "./ca-bundles.ts";
 import { createStatusWriter } from "./gateway-api/status-writer.ts";
 import { certificateLifetimeMs, settingsName, settingsNamespace } from "./mesh-settings.ts";
 import { createReporter } from "./report.ts";
@@ -242,7 +243,7 @@ function watchObjects(
     synced.push(informer.synced);
     return informer;
   };
-  const informers: { [K in keyof MeshObjects]: Informer<MeshObjects[K][number]> } = {
+  const informers: { [K in Exclude<keyof MeshObjects, "caBundles">]: Informer<MeshObjects[K][number]> } = {
     namespaces: follow(resources.namespaces),
     nodes: follow(resources.nodes),
     pods: follow(resources.pods),
@@ -277,10 +278,19 @@ function watchObjects(
       fieldSelector: `metadata.name=${settingsName}`,
     }),
   };
-  const kinds = Object.keys(informers) as (keyof MeshObjects)[];
+  const kinds = Object.keys(informers) as (keyof typeof informers)[];
+  const bundles = createCaBundles((resource, selection) => createInformer(deps, resource, selection), onChange);
+  const followBundles = () => bundles.follow(informers.backendTlsPolicies.list());
+  stops.push(() => bundles.stop());
   return {
-    objects: () => Object.fromEntries(kinds.map((kind) => [kind, informers[kind].list()])) as unknown as MeshObjects,
-    synced: Promise.all(synced).then(() => {}),
+    objects() {
+      const lists = Object.fromEntries(kinds.map((kind) => [kind, informers[kind].list()]));
+      return { ...lists, caBundles: bundles.list() } as unknown as MeshObjects;
+    },
+    synced: Promise.all(synced).then(async () => {
+      informers.backendTlsPolicies.onChange(() => void followBundles());
+      await followBundles();
+    }),
     stop() {
       for (const stop of stops) stop();
     },

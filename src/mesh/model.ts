@@ -5,6 +5,7 @@ import { keyOf } from "../api/object.ts";
 import type { EndpointSlice, Pod, Service, WorkloadEntry } from "../api/types.ts";
 import { formatSpiffeId } from "../identity/spiffe.ts";
 import { delegateKeys, isRoot, mergeDelegates } from "./delegates.ts";
+import { backendTlsOf } from "./gateway-api/backend-tls.ts";
 import { createGatewayApi } from "./gateway-api/state.ts";
 import { exportSet, resolveGateway, resolveHost } from "./hosts.ts";
 import { createMemo, type Memo, sameItems, stable } from "./memo.ts";
@@ -59,6 +60,10 @@ export function buildModel(
   const serviceByHost = new Map([...services, ...entries].toReversed().map((service) => [service.host, service]));
   services.push(...entries);
   services.sort((a, b) => (a.host < b.host ? -1 : a.host > b.host ? 1 : 0));
+  const { backendTlsPolicies: tlsPolicies, caBundles } = objects;
+  // Without policies nothing else matters.
+  const tlsInputs = tlsPolicies.length > 0 ? [tlsPolicies, caBundles, objects.secrets] : [];
+  const backendTls = memo.keep("backendTls", tlsInputs, () => backendTlsOf(objects));
   return {
     config,
     ...settings,
@@ -79,6 +84,7 @@ export function buildModel(
     ),
     gateways: objects.gateways.toSorted(byAge),
     ...memo.gatewayApi(objects, config),
+    backendTls,
     authorizationPolicies: objects.authorizationPolicies.toSorted(byAge),
     peerAuthentications: objects.peerAuthentications.toSorted(byAge),
     requestAuthentications: objects.requestAuthentications.toSorted(byAge),
@@ -86,7 +92,7 @@ export function buildModel(
     sidecars: objects.sidecars.toSorted(byAge),
     nodes: objects.nodes.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1)),
     nodeByName: new Map(objects.nodes.map((n) => [n.metadata.name, n])),
-    secrets: new Map(objects.secrets.map((s) => [keyOf(s), s])),
+    secrets: new Map([...objects.secrets.map((s) => [keyOf(s), s] as const), ...backendTls.bundles]),
   };
 }
 

@@ -47,13 +47,21 @@ export function audience(pass: Pass, workload: Workload): Audience {
   const { memo, model, objects } = pass;
   const inputs = [workload, objects.sidecars];
   const sidecar = memo.get(`sidecar|${workload.key}`, inputs, () => sidecarFor(model, workload));
-  const plain = audienceWith(pass, workload.namespace, sidecar);
+  const plain = edgeAudience(pass, workload, audienceWith(pass, workload.namespace, sidecar));
   const selected = memo.get(`selecting|${workload.key}`, [workload, objects.destinationRules], () =>
     rulesSelecting(model, workload),
   );
   if (selected.length === 0) return plain;
   const key = `${plain.key}|${selected.map(({ object }) => object.metadata.uid).join()}`;
   return memo.get(`audience|${key}`, [plain, ...selected], () => ({ ...plain, key, selected }));
+}
+
+/** Gateways share what their namespace is told unless BackendTLSPolicies tell them apart. */
+function edgeAudience({ memo, model }: Pass, { gateway }: Workload, plain: Audience): Audience {
+  const { byService } = model.backendTls;
+  if (!gateway || byService.size === 0) return plain;
+  const key = `${plain.key}|edge`;
+  return memo.get(`audience|${key}`, [plain, byService], () => ({ ...plain, key, backendTls: byService }));
 }
 
 /** Those of a namespace that no Sidecar is about. */

@@ -3,6 +3,7 @@
 import { parseDurationMs } from "../api/duration.ts";
 import { matchesMap } from "../api/selectors.ts";
 import type { TcpSettings } from "./filters.ts";
+import type { BackendTls, ServiceTls } from "./gateway-api/backend-tls.ts";
 import { compareSpecificity, hostCovers, isVisible } from "./hosts.ts";
 import type { Model, Policy, ServiceModel, Subset, TrafficPolicy, Workload } from "./types.ts";
 
@@ -20,6 +21,7 @@ export interface PolicyClient {
   namespace: string;
   /** Rules of its namespace that select it by its labels (workloadSelector). */
   selected?: readonly Policy[] | undefined;
+  backendTls?: BackendTls["byService"] | undefined;
 }
 
 /** Those that name the workload; they come before all others. */
@@ -33,11 +35,34 @@ export const rulesSelecting = (model: Model, { namespace, labels }: Pick<Workloa
     ),
   );
 
+/** The DestinationRules' policy, and for gateways how a BackendTLSPolicy says that ports are reached. */
+export function policyFor(model: Model, service: ServiceModel, client: string | PolicyClient): AppliedPolicy {
+  const applied = ruledPolicy(model, service, client);
+  const tls = typeof client === "string" || service.entry ? undefined : client.backendTls;
+  const own = tls?.get(`${service.namespace}/${service.name}`);
+  return own ? withBackendTls(applied, service, own) : applied;
+}
+
+/** It counts before the tls of a DestinationRule; all else of the rule holds. */
+function withBackendTls({ rules, trafficPolicy, subsets }: AppliedPolicy, service: ServiceModel, own: ServiceTls) {
+  const settings = service.ports.flatMap(({ name, port }) => {
+    const tls = own.byPort.get(name) ?? own.byPort.get("");
+    return tls ? [{ ...policyOfPort(trafficPolicy, undefined, port), port: { number: port }, tls }] : [];
+  });
+  const changed = new Set(settings.map(({ port }) => port.number));
+  const others = (trafficPolicy?.portLevelSettings ?? []).filter(({ port }) => !changed.has(port?.number ?? 0));
+  return {
+    rules: [...rules, own.rule],
+    trafficPolicy: { ...trafficPolicy, portLevelSettings: [...settings, ...others] },
+    subsets,
+  };
+}
+
 /**
  * Istio's lookup: a rule that selects the client; else the client's namespace, the service's, the root namespace; the first with a matching rule decides.
  * Within one namespace the most specific host wins and rules for the same host are merged (Istio: mergeDestinationRule).
  */
-export function policyFor(model: Model, service: ServiceModel, client: string | PolicyClient): AppliedPolicy {
+function ruledPolicy(model: Model, service: ServiceModel, client: string | PolicyClient): AppliedPolicy {
   const clientNamespace = typeof client === "string" ? client : client.namespace;
   const selecting = typeof client === "string" ? undefined : client.selected;
   if (selecting?.length) {

@@ -1,6 +1,6 @@
 // Every problem there is in a model: the one list that events, status and analysis are made from.
 
-import { backendTlsPolicyProblems, gatewayApiProblems, waypointProblems } from "./gateway-api/problems.ts";
+import { backendTlsProblems, gatewayApiProblems, waypointProblems } from "./gateway-api/problems.ts";
 import { destinationRuleProblems, gatewayProblems, modelProblems, virtualServiceProblems } from "./problems.ts";
 import {
   entryConflicts,
@@ -57,7 +57,7 @@ export function createProblemFinder(): (model: Model, objects: MeshObjects) => P
     ...once(objects.workloadGroups, workloadGroupProblems),
     ...once(objects.sidecars, sidecarProblems),
     ...entryConflicts(model, objects.serviceEntries),
-    ...once(objects.backendTlsPolicies, backendTlsPolicyProblems),
+    ...backendTlsProblems(model),
     ...once(objects.kubernetesGateways, waypointProblems),
     ...gatewayApiProblems(model),
     ...modelProblems(model),

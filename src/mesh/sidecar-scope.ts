@@ -2,6 +2,7 @@
 
 import { matchesMap } from "../api/selectors.ts";
 import type { Sidecar } from "../api/types.ts";
+import type { BackendTls } from "./gateway-api/backend-tls.ts";
 import { hostCovers, hostIntersection } from "./hosts.ts";
 import type { Model, Policy, RuleSet, ServiceModel, Workload } from "./types.ts";
 
@@ -37,6 +38,8 @@ export interface Audience {
   registryOnly: boolean;
   /** DestinationRules that select them by label; undefined for none. */
   selected?: readonly Policy[] | undefined;
+  /** What BackendTLSPolicies say, which are for gateways alone. */
+  backendTls?: BackendTls["byService"] | undefined;
 }
 
 /** Gateways have no Sidecar. */

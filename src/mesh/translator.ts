@@ -70,6 +70,7 @@ export const noObjects: MeshObjects = {
   referenceGrants: [],
   backendTlsPolicies: [],
   configMaps: [],
+  caBundles: [],
 };
 
 export function createTranslator(options: {
@@ -246,7 +247,7 @@ function secrets(pass: Pass, fixed: Fixed, workload: Workload, credentials: read
     group(pass, typeUrls.secret, certificate ? [workloadSecret(certificate)] : []),
   );
   const named = credentials.filter((name) => name.startsWith("kubernetes://"));
-  const others = memo.get(`credentials|${workload.key}`, [objects.secrets, ...named], () =>
+  const others = memo.get(`credentials|${workload.key}`, [objects.secrets, model.backendTls, ...named], () =>
     group(
       pass,
       typeUrls.secret,

@@ -31,6 +31,7 @@ import type {
   WorkloadEntry,
   WorkloadGroup,
 } from "../api/types.ts";
+import type { BackendTls } from "./gateway-api/backend-tls.ts";
 import type { GatewayApiState } from "./gateway-api/types.ts";
 import type { MeshSettings } from "./mesh-settings.ts";
 
@@ -66,6 +67,8 @@ export interface MeshObjects {
   backendTlsPolicies: readonly BackendTLSPolicy[];
   /** `istio` in `istio-system` only: MeshConfig. */
   configMaps: readonly ConfigMap[];
+  /** ConfigMaps that BackendTLSPolicies name. */
+  caBundles: readonly ConfigMap[];
 }
 
 export interface MeshConfig {
@@ -242,6 +245,7 @@ export interface Model {
   /** From the Gateway API. In the mesh they count before VirtualServices. */
   derived: Derived;
   gatewayApi: GatewayApiState;
+  backendTls: BackendTls;
   /** These four oldest first. */
   authorizationPolicies: readonly AuthorizationPolicy[];
   peerAuthentications: readonly PeerAuthentication[];

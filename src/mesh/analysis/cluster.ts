@@ -5,6 +5,7 @@ import * as resources from "../../api/resources.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { Deployment, Namespace, Secret } from "../../api/types.ts";
 import { hostCovers, isVisible, resolveHost } from "../hosts.ts";
+import { listOfConfigMap } from "../mesh-settings.ts";
 import { createTranslator, noObjects } from "../translator.ts";
 import type { MeshObjects, Model, ServiceModel, Workload } from "../types.ts";
 import { destinationsOf } from "./destinations.ts";
@@ -69,8 +70,7 @@ export function buildCluster(completed: readonly KubeObject[], given: ReadonlySe
   const found: { -readonly [K in keyof MeshObjects]: KubeObject[] } = structuredClone(noObjects) as never;
   for (const object of completed) {
     const list = lists.get(`${object.kind}.${groupOf(object.apiVersion)}`);
-    if (list !== undefined && (list !== "configMaps" || keyOf(object) === "istio-system/istio"))
-      found[list].push(object);
+    if (list !== undefined) found[list === "configMaps" ? listOfConfigMap(object.metadata) : list].push(object);
   }
   const objects = found as unknown as MeshObjects;
   const translator = createTranslator({ config, rootsPem: "", certificateOf: () => undefined });

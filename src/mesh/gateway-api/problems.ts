@@ -1,7 +1,7 @@
 // What routes and gateways of the Gateway API ask for and do not get, beside what their statuses say. Pure.
 
 import { waypointClassName } from "../../api/gateway-classes.ts";
-import type { BackendTLSPolicy, KubernetesGateway } from "../../api/types.ts";
+import type { KubernetesGateway } from "../../api/types.ts";
 import type { Model, Problem } from "../types.ts";
 
 export function gatewayApiProblems({ gatewayApi }: Model): Problem[] {
@@ -30,15 +30,22 @@ export function gatewayApiProblems({ gatewayApi }: Model): Problem[] {
   return problems;
 }
 
-export const backendTlsPolicyProblems = (object: BackendTLSPolicy): Problem[] => [
-  {
-    object,
-    reason: "NotCarriedOut",
-    field: "spec.targetRefs",
-    message:
-      "spec.targetRefs: policies of this kind are not carried out: say it by trafficPolicy.tls of a DestinationRule",
-  },
-];
+export function backendTlsProblems({ backendTls }: Model): Problem[] {
+  return backendTls.states.flatMap(({ object, accepted, resolved }) => {
+    const say = (reason: string, field: string, message: string): Problem => ({
+      object,
+      reason,
+      field,
+      message: `${field}: ${message}`,
+    });
+    const refs = "spec.validation.caCertificateRefs";
+    return [
+      ...(resolved.ok ? [] : [say("ReferenceNotFound", refs, resolved.message)]),
+      ...(accepted.ok || !resolved.ok ? [] : [say(accepted.reason, "spec.targetRefs", accepted.message)]),
+      ...(object.spec.options ? [say("NotCarriedOut", "spec.options", "no option is carried out")] : []),
+    ];
+  });
+}
 
 export const waypointProblems = (object: KubernetesGateway): Problem[] =>
   object.spec.gatewayClassName === waypointClassName

@@ -7,6 +7,7 @@ import * as resources from "../../api/resources.ts";
 import type { KubernetesGateway, Service } from "../../api/types.ts";
 import { hostPort } from "../../kernel/host_port.ts";
 import type { Model } from "../types.ts";
+import type { BackendTlsState } from "./backend-tls.ts";
 import { passed } from "./listeners.ts";
 import {
   type GatewayState,
@@ -68,7 +69,42 @@ export function statusChanges(model: Model, services: readonly Service[], now: s
     if (status.parents.length > 0 || route.route.status?.parents?.length)
       change(resourceOf(route), route.route, status);
   }
+  for (const state of model.backendTls.states) {
+    const status = policyStatus(model, state, now);
+    if (status.ancestors.length > 0 || state.object.status?.ancestors?.length)
+      change(resources.backendTlsPolicies as Resource<never>, state.object, status);
+  }
   return changes;
+}
+
+/** The specification has no more. */
+const ancestorsMax = 16;
+
+/** Per Gateway with a route to one of its Services. */
+function policyStatus(model: Model, { object, accepted, resolved, services }: BackendTlsState, now: string) {
+  const hosts = services.map((key) => `${key.split("/").toReversed().join(".")}.svc.${model.config.clusterDomain}`);
+  const targeted = new Set(hosts);
+  const gateways = new Map<string, GatewayState>();
+  for (const { http, destinations, parents } of model.gatewayApi.routes) {
+    const rules = http.flatMap(({ owned }) => owned.rule.route ?? []);
+    if ([...rules, ...destinations].some(({ destination }) => targeted.has(destination.host)))
+      for (const { attachments } of parents) for (const { gateway } of attachments) gateways.set(gateway.key, gateway);
+  }
+  const written = object.status?.ancestors ?? [];
+  const missing = hosts.find((host) => !model.serviceByHost.has(host));
+  const verdict =
+    accepted.ok && missing ? { ok: false, reason: "TargetNotFound", message: `there is no ${missing}` } : accepted;
+  const own = [...gateways.values()].map(({ gateway: { metadata } }) => {
+    const { name, namespace = "default" } = metadata;
+    const ancestorRef = { group: gatewayGroup, kind: "Gateway", namespace, name };
+    const before = written.find(
+      (one) => one.controllerName === controllerName && Bun.deepEquals(one.ancestorRef, ancestorRef),
+    );
+    const verdicts = { Accepted: verdict, ResolvedRefs: resolved };
+    return { ancestorRef, controllerName, conditions: merged(before?.conditions, verdicts, object.metadata, now) };
+  });
+  const others = written.filter((one) => one.controllerName !== controllerName);
+  return { ancestors: [...own, ...others].slice(0, ancestorsMax) };
 }
 
 const resourceOf = ({ route }: RouteState): Resource<never> =>
