@@ -1,4 +1,4 @@
-// The Gateway API's other listeners and routes by real traffic: HTTPS, TLS passed through, TCP, gRPC, and a Gateway on pods that are there already.
+// The Gateway API's other listeners and routes by real traffic: HTTPS, TLS passed through, TCP, gRPC, TLS to backends, and a Gateway on pods that are there already.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -194,6 +194,59 @@ test("TLS is passed through on the same port, by server name, and ends at the ap
   await until("it is passed", effectMs, async () => versionOf(await curl("inner.test", "inner")) === "inner");
   expect(versionOf(await curl("unknown.test", "inner"))).toBe("refused");
 }, 20_000);
+
+test("a BackendTLSPolicy has the gateway speak TLS to the backend, and only to the right one", async () => {
+  const ca = (name: string, of: string) => ({
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name, namespace: "echo" },
+    data: { "ca.crt": readFileSync(join(folder, `${of}.crt`), "utf8") },
+  });
+  const policy = (hostname: string, bundle: string) =>
+    object("BackendTLSPolicy", "inner", {
+      targetRefs: [{ group: "", kind: "Service", name: "inner", sectionName: "tls" }],
+      validation: { hostname, caCertificateRefs: [{ group: "", kind: "ConfigMap", name: bundle }] },
+    });
+  const ask = async (): Promise<[number, string]> => {
+    const answer = await fetch(`http://${address}:${portOf(80)}/`, { headers: { host: "backend.test" } });
+    return [answer.status, await answer.text()];
+  };
+  const conditions = async (): Promise<string[]> =>
+    ((await read("backendtlspolicies", "inner")).status?.ancestors ?? []).flatMap(
+      (one: { ancestorRef: { name: string }; conditions: { type: string; status: string; reason: string }[] }) =>
+        one.conditions.map(({ type, status, reason }) => `${one.ancestorRef.name} ${type}=${status}/${reason}`),
+    );
+  const becomes = (status: number) => until(`it answers ${status}`, effectMs, async () => (await ask())[0] === status);
+  await apply(
+    ca("right", "inner"),
+    ca("wrong", "edge"),
+    policy("inner.test", "right"),
+    object("HTTPRoute", "backend", {
+      parentRefs: [{ name: "edge", sectionName: "http" }],
+      hostnames: ["backend.test"],
+      rules: [{ backendRefs: [{ name: "inner", port: 443 }] }],
+    }),
+  );
+  await becomes(200);
+  expect(JSON.parse((await ask())[1]).version).toBe("inner");
+  await until("it is accepted", effectMs, async () => (await conditions()).includes("edge Accepted=True/Accepted"));
+  await apply(policy("other.test", "right"));
+  await becomes(503);
+  await apply(policy("inner.test", "right"));
+  await becomes(200);
+  await apply(policy("inner.test", "wrong"));
+  await becomes(503);
+  // What a ConfigMap holds counts when it changes.
+  await apply(ca("wrong", "inner"));
+  await becomes(200);
+  await apply(policy("inner.test", "missing"));
+  await becomes(503);
+  await until("the status says why", effectMs, async () => (await conditions())[0]?.includes("NoValidCACertificate"));
+  expect(await conditions()).toEqual([
+    "edge Accepted=False/NoValidCACertificate",
+    "edge ResolvedRefs=False/InvalidCACertificateRef",
+  ]);
+}, 40_000);
 
 test("TCP goes where its route says", async () => {
   const answer = await until("the server speaks", effectMs, async () => {

@@ -29,7 +29,7 @@ export interface BackendTls {
   /** By "namespace/name" of the Service. */
   byService: ReadonlyMap<string, ServiceTls>;
   states: readonly BackendTlsState[];
-  /** The certificates of authorities that each policy brings together, as Secrets under names no object can have. */
+  /** The certificates of authorities that policies bring together, as Secrets under names no object can have. */
   bundles: readonly (readonly [key: string, Secret])[];
 }
 
@@ -52,7 +52,11 @@ function byAge({ metadata: a }: BackendTLSPolicy, { metadata: b }: BackendTLSPol
 }
 
 const caKey = "ca.crt";
-const bundleName = (policy: BackendTLSPolicy): string => `${keyOf(policy)}~backend-tls`;
+/** Of what it names, so that another reference makes another cluster: connections made under the old one are not used again. */
+const bundleName = ({ spec }: BackendTLSPolicy): string =>
+  (spec.validation.caCertificateRefs ?? []).map(({ kind, name }) => `${kind}~${name}`).join("~");
+const bundleKey = (policy: BackendTLSPolicy): string =>
+  `${policy.metadata.namespace ?? "default"}/${bundleName(policy)}`;
 
 /** Of two policies for the same target the older counts; one for a port counts before one for the whole Service. */
 export function backendTlsOf(objects: BackendTlsObjects): BackendTls {
@@ -61,7 +65,7 @@ export function backendTlsOf(objects: BackendTlsObjects): BackendTls {
   const holders = new Map<string, BackendTLSPolicy>();
   const states = objects.backendTlsPolicies.toSorted(byAge).map((object): BackendTlsState => {
     const { caPem, resolved, accepted } = authoritiesOf(object, objects);
-    if (caPem !== undefined) bundles.push([bundleName(object), bundleSecret(object, caPem)]);
+    if (caPem !== undefined) bundles.push([bundleKey(object), bundleSecret(object, caPem)]);
     const tls = tlsOf(object);
     const services = new Set<string>();
     let conflict: Verdict | undefined;
@@ -100,7 +104,7 @@ function tlsOf(policy: BackendTLSPolicy): Tls {
     mode: "SIMPLE",
     sni: hostname,
     subjectAltNames: names.length > 0 ? names : [hostname],
-    ...(caCertificateRefs?.length && { credentialName: bundleName(policy) }),
+    ...(caCertificateRefs?.length && { credentialName: bundleKey(policy) }),
   };
 }
 
@@ -149,7 +153,7 @@ function secretText(secret: Secret | undefined): string | undefined {
 const bundleSecret = (policy: BackendTLSPolicy, caPem: string): Secret => ({
   apiVersion: "v1",
   kind: "Secret",
-  metadata: { ...policy.metadata, name: `${policy.metadata.name}~backend-tls` },
+  metadata: { ...policy.metadata, name: bundleName(policy) },
   stringData: { [caKey]: caPem },
 });
 
