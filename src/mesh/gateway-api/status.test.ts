@@ -17,6 +17,8 @@ const lists: Readonly<Record<string, keyof MeshObjects>> = {
   Pod: "pods",
   Namespace: "namespaces",
   Secret: "secrets",
+  ConfigMap: "caBundles",
+  BackendTLSPolicy: "backendTlsPolicies",
 };
 const of = (kind: string, name: string, spec: object, more: object = {}): KubeObject =>
   stored({
@@ -205,4 +207,49 @@ test("classes of other controllers are left alone; waypoints are said not to be 
   expect(Object.keys(changes).sort()).toEqual(["GatewayClass/istio", "GatewayClass/istio-waypoint"]);
   expect(texts(changes["GatewayClass/istio"]!.status)).toEqual(["Accepted=True/Accepted"]);
   expect(texts(changes["GatewayClass/istio-waypoint"]!.status)).toEqual(["Accepted=False/Unsupported"]);
+});
+
+test("a BackendTLSPolicy says per Gateway whether its authorities are there, and which older policy has its Service", () => {
+  const backend = of("Service", "web", { ports: [{ name: "https", port: 443 }] });
+  const route = of("HTTPRoute", "web", {
+    parentRefs: [{ name: "shop" }],
+    rules: [{ backendRefs: [{ name: "web", port: 443 }] }],
+  });
+  const policy = (name: string, validation: object, target = "web") =>
+    of("BackendTLSPolicy", name, {
+      targetRefs: [{ group: "", kind: "Service", name: target }],
+      validation: { hostname: "web.test", ...validation },
+    });
+  const refs = (...names: string[]) => ({
+    caCertificateRefs: names.map((name) => ({ group: "", kind: "ConfigMap", name })),
+  });
+  const ca = { ...of("ConfigMap", "ca", {}), data: { "ca.crt": "-----BEGIN CERTIFICATE-----" } };
+  const empty = { ...of("ConfigMap", "empty", {}), data: {} };
+  const base = [gatewayClass, gateway(http), backend, route, ca, empty];
+  const ancestors = (...policies: KubeObject[]) => {
+    const changes = written([...base, ...policies]);
+    return policies.map(({ metadata }) => {
+      const status = changes[`BackendTLSPolicy/${metadata.name}`]?.status as { ancestors: object[] } | undefined;
+      return status?.ancestors.map((one) => texts(one));
+    });
+  };
+  const good = ["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs"];
+  expect(ancestors(policy("a", refs("ca")))).toEqual([[good]]);
+  expect(ancestors(policy("a", { wellKnownCACertificates: "System" }))).toEqual([[good]]);
+  const unresolved = "ResolvedRefs=False/InvalidCACertificateRef";
+  expect(ancestors(policy("a", refs("ca", "missing")))).toEqual([[["Accepted=True/Accepted", unresolved]]]);
+  for (const none of ["missing", "empty"])
+    expect(ancestors(policy("a", refs(none)))).toEqual([[["Accepted=False/NoValidCACertificate", unresolved]]]);
+  const otherKind = { caCertificateRefs: [{ group: "", kind: "Service", name: "web" }] };
+  expect(ancestors(policy("a", otherKind))).toEqual([
+    [["Accepted=False/NoValidCACertificate", "ResolvedRefs=False/InvalidKind"]],
+  ]);
+  expect(ancestors(policy("a", refs("ca")), policy("b", refs("ca")))).toEqual([
+    [good],
+    [["Accepted=False/Conflicted", "ResolvedRefs=True/ResolvedRefs"]],
+  ]);
+  // No Gateway leads there: nobody to speak for.
+  expect(ancestors(policy("a", refs("ca"), "other"))).toEqual([undefined]);
+  const settled = taken([...base, policy("a", refs("ca"))], written([...base, policy("a", refs("ca"))]));
+  expect(Object.keys(written(settled)).filter((key) => key.startsWith("BackendTLSPolicy"))).toEqual([]);
 });
