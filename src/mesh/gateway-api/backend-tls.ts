@@ -21,8 +21,8 @@ export interface BackendTlsState {
   object: BackendTLSPolicy;
   accepted: Verdict;
   resolved: Verdict;
-  /** "namespace/name" of the Services it names. */
-  services: readonly string[];
+  /** The Services it names ("namespace/name"), each with the name of a port or "" for all. */
+  targets: readonly { service: string; port: string }[];
 }
 
 export interface BackendTls {
@@ -67,7 +67,7 @@ export function backendTlsOf(objects: BackendTlsObjects): BackendTls {
     const { caPem, resolved, accepted } = authoritiesOf(object, objects);
     if (caPem !== undefined) bundles.push([bundleKey(object), bundleSecret(object, caPem)]);
     const tls = tlsOf(object);
-    const services = new Set<string>();
+    const targets: { service: string; port: string }[] = [];
     let conflict: Verdict | undefined;
     let won = 0;
     for (const { group, kind, name, sectionName = "" } of object.spec.targetRefs) {
@@ -75,7 +75,7 @@ export function backendTlsOf(objects: BackendTlsObjects): BackendTls {
       const service = `${object.metadata.namespace ?? "default"}/${name}`;
       const target = `${service}:${sectionName}`;
       const holder = holders.get(target);
-      services.add(service);
+      targets.push({ service, port: sectionName });
       if (holder !== undefined) {
         conflict = failed("Conflicted", `BackendTLSPolicy ${keyOf(holder)} is older and for the same Service ${name}`);
         continue;
@@ -91,7 +91,7 @@ export function backendTlsOf(objects: BackendTlsObjects): BackendTls {
     }
     const none = failed("Invalid", "targetRefs names no Service: other kinds are not carried out");
     const taken = won > 0 ? accepted : (conflict ?? none);
-    return { object, accepted: taken, resolved, services: [...services] };
+    return { object, accepted: taken, resolved, targets };
   });
   return { byService, states, bundles };
 }

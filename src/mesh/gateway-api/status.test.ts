@@ -248,6 +248,9 @@ test("a BackendTLSPolicy says per Gateway whether its authorities are there, and
     [good],
     [["Accepted=False/Conflicted", "ResolvedRefs=True/ResolvedRefs"]],
   ]);
+  const misnamed = policy("a", refs("ca"));
+  (misnamed["spec"] as { targetRefs: { sectionName?: string }[] }).targetRefs[0]!.sectionName = "http";
+  expect(ancestors(misnamed)).toEqual([[["Accepted=False/TargetNotFound", "ResolvedRefs=True/ResolvedRefs"]]]);
   // No Gateway leads there: nobody to speak for.
   expect(ancestors(policy("a", refs("ca"), "other"))).toEqual([undefined]);
   const settled = taken([...base, policy("a", refs("ca"))], written([...base, policy("a", refs("ca"))]));

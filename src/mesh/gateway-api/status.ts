@@ -81,9 +81,9 @@ export function statusChanges(model: Model, services: readonly Service[], now: s
 const ancestorsMax = 16;
 
 /** Per Gateway with a route to one of its Services. */
-function policyStatus(model: Model, { object, accepted, resolved, services }: BackendTlsState, now: string) {
-  const hosts = services.map((key) => `${key.split("/").toReversed().join(".")}.svc.${model.config.clusterDomain}`);
-  const targeted = new Set(hosts);
+function policyStatus(model: Model, { object, accepted, resolved, targets }: BackendTlsState, now: string) {
+  const hostOf = (key: string): string => `${key.split("/").toReversed().join(".")}.svc.${model.config.clusterDomain}`;
+  const targeted = new Set(targets.map(({ service }) => hostOf(service)));
   const gateways = new Map<string, GatewayState>();
   for (const { http, destinations, parents } of model.gatewayApi.routes) {
     const rules = http.flatMap(({ owned }) => owned.rule.route ?? []);
@@ -91,9 +91,13 @@ function policyStatus(model: Model, { object, accepted, resolved, services }: Ba
       for (const { attachments } of parents) for (const { gateway } of attachments) gateways.set(gateway.key, gateway);
   }
   const written = object.status?.ancestors ?? [];
-  const missing = hosts.find((host) => !model.serviceByHost.has(host));
-  const verdict =
-    accepted.ok && missing ? { ok: false, reason: "TargetNotFound", message: `there is no ${missing}` } : accepted;
+  const missing = targets.find(({ service, port }) => {
+    const ports = model.serviceByHost.get(hostOf(service))?.ports;
+    return ports === undefined || (port !== "" && !ports.some(({ name }) => name === port));
+  });
+  const none =
+    missing && `there is no Service ${missing.service}${missing.port && ` with a port named ${missing.port}`}`;
+  const verdict = accepted.ok && none ? { ok: false, reason: "TargetNotFound", message: none } : accepted;
   const own = [...gateways.values()].map(({ gateway: { metadata } }) => {
     const { name, namespace = "default" } = metadata;
     const ancestorRef = { group: gatewayGroup, kind: "Gateway", namespace, name };
