@@ -77,6 +77,9 @@ export function keyOf(object: { metadata: { name: string; namespace?: string } }
   return namespace === undefined ? name : `${namespace}/${name}`;
 }
 
+/** "apps/v1" → "apps"; "" is the core group. */
+export const groupOf = (apiVersion: string): string => (apiVersion.includes("/") ? apiVersion.split("/")[0]! : "");
+
 /** The inverse of keyOf. */
 export function splitKey(key: string): { namespace: string | undefined; name: string } {
   const slash = key.indexOf("/");

@@ -220,6 +220,38 @@ spec:
   expect(statuses(await ask("http://any.test:8081/carts", yaml))).toEqual([[100, 404, "NR"]]);
 });
 
+test("Gateways of Istio and of the Gateway API with one name are two objects with two places", () => {
+  const gateway = (version: string, spec: string) =>
+    `apiVersion: ${version}\nkind: Gateway\nmetadata: { name: edge, namespace: shop }\nspec: ${spec}\n`;
+  const istio =
+    "{ selector: { istio: edge }, servers: [{ port: { number: 80, name: http, protocol: HTTP }, hosts: [shop.test] }] }";
+  const kubernetes = "{ gatewayClassName: istio, listeners: [{ name: http, port: 8081, protocol: HTTP }] }";
+  const text = `${gateway("networking.istio.io/v1", istio)}---\n${gateway("gateway.networking.k8s.io/v1", kubernetes)}`;
+  const { objects, places } = worldOfFiles([{ file: "two.yaml", text }], nowMs);
+  expect([...objects.gateways, ...objects.kubernetesGateways].map((each) => places.of(each))).toEqual([
+    "two.yaml:1",
+    "two.yaml:6",
+  ]);
+});
+
+test("a DestinationRule that selects the caller is the one told of, for that caller alone", async () => {
+  const rule = (name: string, more: string) => `apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: ${name}, namespace: shop }
+spec: { host: web.shop.svc.cluster.local${more} }
+`;
+  const rules = `${rule("general", "")}---
+${rule("own", ", workloadSelector: { matchLabels: { app: buyer } }")}---
+apiVersion: v1
+kind: Pod
+metadata: { name: buyer, namespace: shop, labels: { app: buyer } }
+spec: { containers: [{ name: buyer, image: client }] }
+`;
+  const told = async (from: string) => render(await ask("http://web/", rules, { from }), plain).join("\n");
+  expect(await told("buyer")).toContain("DestinationRule  shop/own");
+  expect(await told("client")).toContain("DestinationRule  shop/general");
+});
+
 test("mistakes in the question are answered with what to do", async () => {
   await expect(ask("shop.test/", routes)).rejects.toThrow("the scheme (http:// or https://) is missing");
   await expect(ask("http://web/", routes, { from: "cleint" })).rejects.toThrow('no pod "cleint"');

@@ -1,6 +1,7 @@
 // Explains one request: in at a gateway or sidecar, through its routes and filters, to each endpoint that may get it, and back.
 
 import type { RetryPolicy } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
+import { type PolicyClient, rulesSelecting } from "../mesh/policies.ts";
 import { sourceOf } from "../mesh/rule-source.ts";
 import { audienceOf, sidecarFor } from "../mesh/sidecar-scope.ts";
 import { blackHoleName } from "../mesh/translate-clusters.ts";
@@ -61,6 +62,7 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
   const namespace = workload?.namespace ?? "default";
   const sidecar = workload && sidecarFor(context.model, workload);
   const { registryOnly } = audienceOf(context.model, namespace, sidecar);
+  const policyClient = { namespace, selected: workload && rulesSelecting(context.model, workload) };
   if (chain.kind === "tcp") {
     const parts: Followed[] = [];
     for (const [index, slot] of chain.targets.entries()) {
@@ -70,7 +72,7 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
           await toCluster(context, {
             slot,
             percent,
-            namespace,
+            policyClient,
             caller,
             asked,
             head: chain.targets.length > 0 && !asked.secure ? asked.head : undefined,
@@ -87,7 +89,7 @@ async function follow(context: Context, asked: Asked, entry: Entry): Promise<Fol
   const steps = [...hop.steps, ...(hop.route ? actionSteps(hop, route) : [])];
   const parts: Followed[] = [{ steps, outcomes: [], route }];
   for (const end of hop.ends)
-    parts.push(await onward(context, end, { namespace, caller, asked, isTcp: false, registryOnly }, hop));
+    parts.push(await onward(context, end, { policyClient, caller, asked, isTcp: false, registryOnly }, hop));
   return join(parts);
 }
 
@@ -101,7 +103,8 @@ function join(parts: readonly Followed[]): Followed {
 }
 
 interface Onward {
-  namespace: string;
+  /** Whose DestinationRules count. */
+  policyClient: PolicyClient;
   caller: Caller;
   asked: Asked;
   /** The caller's side does not speak HTTP: a closed connection stays one. */
@@ -145,7 +148,7 @@ interface ToCluster extends Onward {
 
 /** One of the route's destinations: its cluster, its endpoints, and what each does. */
 async function toCluster(context: Context, to: ToCluster): Promise<Followed> {
-  const { slot, percent, namespace, caller } = to;
+  const { slot, percent, policyClient, caller } = to;
   const name = clusterName(slot.name);
   const share = `${shown(percent)} → ${name ? `${name.host}${name.subset ? ` (${name.subset})` : ""}` : slot.name}`;
   if (slot.current?.balancing.policy === "ORIGINAL_DST") {
@@ -155,7 +158,7 @@ async function toCluster(context: Context, to: ToCluster): Promise<Followed> {
     return { steps: [{ label: "destination", text }], outcomes: [await passthrough(context, to)] };
   }
   const usable = slot.current ? usableEndpoints(slot, to.hash) : [];
-  const steps = slot.current ? targetSteps(context, slot, namespace, usable) : [];
+  const steps = slot.current ? targetSteps(context, slot, policyClient, usable) : [];
   if (usable.length === 0) {
     const reason =
       to.isTcp && slot.name === blackHoleName
@@ -252,7 +255,7 @@ async function direct(
   const outcome = await passthroughTo(context, address, port, {
     slot,
     percent: 100,
-    namespace: "",
+    policyClient: { namespace: "" },
     caller,
     asked,
     head: asked.secure ? undefined : asked.head,

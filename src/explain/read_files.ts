@@ -2,9 +2,9 @@
 
 import { type Document, isCollection, isNode, LineCounter, parseAllDocuments } from "yaml";
 import { allKinds } from "../api/kinds/all.ts";
-import type { KubeObject } from "../api/object.ts";
+import { groupOf, type KubeObject } from "../api/object.ts";
 import { MeshbedError } from "../kernel/errors.ts";
-import type { Places } from "./types.ts";
+import type { ObjectRef, Places } from "./types.ts";
 
 export interface ManifestText {
   /** As the user named it. */
@@ -70,8 +70,9 @@ export function readObjects(texts: readonly ManifestText[]): ReadObjects {
   return { objects: [...objects.values()], places, problems };
 }
 
-export const keyOf = ({ kind, metadata }: Pick<KubeObject, "kind" | "metadata">): string =>
-  `${kind} ${metadata.namespace ?? ""}/${metadata.name}`;
+/** Kinds of one name in two API groups, as the Gateways of Istio and of the Gateway API, are two. */
+const keyOf = ({ apiVersion, kind, metadata }: ObjectRef): string =>
+  `${groupOf(apiVersion)} ${kind} ${metadata.namespace ?? ""}/${metadata.name}`;
 
 function normalised(raw: KubeObject, at: string): KubeObject {
   for (const field of ["apiVersion", "kind"] as const)
@@ -91,7 +92,7 @@ function normalised(raw: KubeObject, at: string): KubeObject {
 }
 
 const definitionOf = ({ apiVersion, kind }: KubeObject) =>
-  allKinds.find((one) => one.kind === kind && one.group === (apiVersion.includes("/") ? apiVersion.split("/")[0] : ""));
+  allKinds.find((one) => one.kind === kind && one.group === groupOf(apiVersion));
 
 /** Fills in what the API server would; the first thing it would refuse the object for. */
 function complete(object: KubeObject): { field: string; message: string } | undefined {
@@ -103,7 +104,7 @@ function complete(object: KubeObject): { field: string; message: string } | unde
 }
 
 /** The innermost field of the path that is written. */
-function placeOf(written: Written | undefined, object: Pick<KubeObject, "kind" | "metadata">, field?: string): string {
+function placeOf(written: Written | undefined, object: ObjectRef, field?: string): string {
   if (written === undefined) {
     const { namespace, name } = object.metadata;
     const key = namespace === undefined ? name : `${namespace}/${name}`;

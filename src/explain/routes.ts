@@ -2,6 +2,7 @@
 
 import type { Route as RouteMessage, VirtualHost } from "#gen/xds/envoy/config/route/v3/route_components_pb.js";
 import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb.js";
+import type { KubeObject } from "../api/object.ts";
 import { hostCovers } from "../mesh/hosts.ts";
 import { sourceOf } from "../mesh/rule-source.ts";
 import type { Model, RuleSource } from "../mesh/types.ts";
@@ -127,14 +128,14 @@ export function objectOf({ ruleSets }: Model, { config }: RuleSource) {
   return found?.object ?? refOf("virtual-service", namespace ?? "", name ?? "");
 }
 
-const kinds: Readonly<Record<string, string>> = {
-  "virtual-service": "VirtualService",
-  "http-route": "HTTPRoute",
-  "grpc-route": "GRPCRoute",
+const kinds: Readonly<Record<string, Pick<KubeObject, "apiVersion" | "kind">>> = {
+  "virtual-service": { apiVersion: "networking.istio.io/v1", kind: "VirtualService" },
+  "http-route": { apiVersion: "gateway.networking.k8s.io/v1", kind: "HTTPRoute" },
+  "grpc-route": { apiVersion: "gateway.networking.k8s.io/v1", kind: "GRPCRoute" },
 };
 
 const refOf = (kind: string, namespace: string, name: string) =>
   ({
-    kind: kinds[kind] ?? kind,
+    ...(kinds[kind] ?? { apiVersion: "", kind }),
     metadata: { name, namespace, uid: "", resourceVersion: "", creationTimestamp: "" },
   }) as const;

@@ -1,6 +1,6 @@
 // Where a request goes from one proxy: cluster, its load balancing, the endpoints that may get it, and how they are reached.
 
-import { policyFor, subsetPolicy } from "../mesh/policies.ts";
+import { type PolicyClient, policyFor, subsetPolicy } from "../mesh/policies.ts";
 import type { Model, ServiceModel, Workload } from "../mesh/types.ts";
 import { pick } from "../proxy/balancing/balance.ts";
 import type { ClusterSlot, Endpoint } from "../proxy/clusters/cluster.ts";
@@ -42,7 +42,7 @@ export const workloadOf = (model: Model, { address }: Endpoint): Workload | unde
 export function targetSteps(
   context: Context,
   slot: ClusterSlot,
-  clientNamespace: string,
+  client: PolicyClient,
   usable: readonly Endpoint[],
 ): Step[] {
   const { world, model } = context;
@@ -55,7 +55,7 @@ export function targetSteps(
     text: name ? `${name.host} port ${name.port}${subset}` : slot.name,
     ...(service && { at: world.places.of(service.service) }),
   });
-  if (service) steps.push(...ruleSteps(context, service, name!, clientNamespace));
+  if (service) steps.push(...ruleSteps(context, service, name!, client));
   steps.push({ label: "load balancer", text: balancingText(slot.current!) });
   steps.push(...endpointSteps(context, slot, usable));
   return steps;
@@ -65,9 +65,9 @@ function ruleSteps(
   { model, world }: Context,
   service: ServiceModel,
   { subset, port }: ClusterName,
-  clientNamespace: string,
+  client: PolicyClient,
 ): Step[] {
-  const policy = policyFor(model, service, clientNamespace);
+  const policy = policyFor(model, service, client);
   if (policy.rules.length === 0) return [{ label: "DestinationRule", text: "none: Istio's defaults" }];
   return policy.rules.map(({ object }): Step => {
     const { namespace, name } = object.metadata;

@@ -18,10 +18,12 @@ export interface World {
   mode: "namespaces" | "ports";
 }
 
+export type ObjectRef = Pick<KubeObject, "apiVersion" | "kind" | "metadata">;
+
 /** Where an object, or a field of it, is written. */
 export interface Places {
   /** "file:line", or "VirtualService video/web spec.http[2]" where no file is known. `field` is a JSON path. */
-  of(object: Pick<KubeObject, "kind" | "metadata">, field?: string): string;
+  of(object: ObjectRef, field?: string): string;
 }
 
 /** The question. */

@@ -1,6 +1,6 @@
 // Builds the world an explanation is made from: out of files, or out of a list of objects as an API server gives them.
 
-import type { KubeObject } from "../api/object.ts";
+import { groupOf, type KubeObject } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
 import { listOfConfigMap } from "../mesh/mesh-settings.ts";
 import { noObjects } from "../mesh/translator.ts";
@@ -52,7 +52,7 @@ export const noFiles: Places = readObjects([]).places;
 function meshObjects(objects: readonly KubeObject[]): MeshObjects {
   const lists = Object.fromEntries(Object.keys(noObjects).map((name) => [name, []])) as unknown as Lists;
   for (const object of objects) {
-    const group = object.apiVersion.includes("/") ? object.apiVersion.split("/")[0] : "";
+    const group = groupOf(object.apiVersion);
     const found = meshResources.find(([, one]) => one.kind === object.kind && one.group === group);
     if (found) lists[found[0] === "configMaps" ? listOfConfigMap(object.metadata) : found[0]].push(object);
   }

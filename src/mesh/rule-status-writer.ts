@@ -2,7 +2,7 @@
 
 import { findCondition } from "../api/conditions.ts";
 import { kindOfObject } from "../api/kinds/find.ts";
-import { keyOf } from "../api/object.ts";
+import { groupOf, keyOf } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
 import type { EventRecorder } from "../client/event-recorder.ts";
 import type { Client } from "../client/types.ts";
@@ -10,7 +10,7 @@ import { type Cancel, type Clock, timestamp } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Log } from "../kernel/log.ts";
 import { ruleChecks } from "./analysis/checks.ts";
-import { clusterOf, groupOf, idOf } from "./analysis/cluster.ts";
+import { clusterOf, idOf } from "./analysis/cluster.ts";
 import { isCode } from "./analysis/messages.ts";
 import type { Finding, Report, Subject } from "./analysis/types.ts";
 import { type RuleStatus, statusFor } from "./rule-status.ts";

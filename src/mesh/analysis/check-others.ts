@@ -1,10 +1,10 @@
 // Sidecars, Telemetries, EnvoyFilters, ServiceEntries, statuses, and what meshbed itself does not carry out.
 
-import { keyOf } from "../../api/object.ts";
+import { groupOf, keyOf } from "../../api/object.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { EnvoyFilter, ServiceEntry } from "../../api/types.ts";
 import { createProblemFinder } from "../problems-all.ts";
-import { type Cluster, groupOf } from "./cluster.ts";
+import type { Cluster } from "./cluster.ts";
 import type { Code } from "./messages.ts";
 import { nearest } from "./suggest.ts";
 import type { Check, Report, Subject } from "./types.ts";

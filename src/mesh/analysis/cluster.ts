@@ -1,6 +1,6 @@
 // What checks look at: every object by kind, and the model the mesh would make of them.
 
-import { type KubeObject, keyOf } from "../../api/object.ts";
+import { groupOf, type KubeObject, keyOf } from "../../api/object.ts";
 import * as resources from "../../api/resources.ts";
 import { matchesMap } from "../../api/selectors.ts";
 import type { Deployment, Namespace, Secret } from "../../api/types.ts";
@@ -58,9 +58,6 @@ const lists = new Map(
       : [],
   ),
 );
-
-export const groupOf = (apiVersion: string): string =>
-  apiVersion.includes("/") ? apiVersion.slice(0, apiVersion.indexOf("/")) : "";
 
 /** "VirtualService.networking.istio.io video/web" */
 export const idOf = (object: Subject): string => `${object.kind}.${groupOf(object.apiVersion)} ${keyOf(object)}`;

@@ -3,10 +3,10 @@
 import type { FieldError, KindDefinition } from "../../api/kind.ts";
 import { allKinds } from "../../api/kinds/all.ts";
 import { kindOfObject } from "../../api/kinds/find.ts";
-import type { KubeObject } from "../../api/object.ts";
+import { groupOf, type KubeObject } from "../../api/object.ts";
 import { conform, resolved, type Schema, schemaNamed, unknownFields } from "../../api/schema.ts";
 import { type Manifested, stored } from "../offline.ts";
-import { groupOf, idOf } from "./cluster.ts";
+import { idOf } from "./cluster.ts";
 import { isCode } from "./messages.ts";
 import { stepsOf } from "./sources.ts";
 import { nearest } from "./suggest.ts";
