@@ -117,7 +117,7 @@ function endpointSteps({ model, world }: Context, slot: ClusterSlot, usable: rea
     const facts = [
       workload ? `${workload.namespace}/${workload.name}` : endpoint.placement.hostname || endpoint.address,
       world.offline ? "" : endpoint.address,
-      workload?.nodeName ? `on ${workload.nodeName}` : "",
+      workload?.nodeName && !world.offline ? `on ${workload.nodeName}` : "",
       locality.replaceAll("/", "") === "" ? "" : locality,
       priority > 0 ? `priority ${priority}` : "",
       endpoint.health,

@@ -3,10 +3,11 @@
 import { groupOf, type KubeObject } from "../api/object.ts";
 import * as resources from "../api/resources.ts";
 import { listOfConfigMap } from "../mesh/mesh-settings.ts";
+import { completeCluster } from "../mesh/offline.ts";
 import { noObjects } from "../mesh/translator.ts";
 import type { MeshObjects } from "../mesh/types.ts";
+import { assumedGateways } from "./assumed_gateways.ts";
 import { type ManifestText, readObjects } from "./read_files.ts";
-import { synthesize } from "./synthesize.ts";
 import type { Places, World } from "./types.ts";
 
 type Lists = { -readonly [K in keyof MeshObjects]: KubeObject[] };
@@ -25,12 +26,12 @@ const usualPorts: ReadonlyMap<number, number> = new Map([
 /** Throws MANIFEST_INVALID. */
 export function worldOfFiles(texts: readonly ManifestText[], nowMs: number): World {
   const { objects, places, problems } = readObjects(texts);
-  const made = synthesize(objects);
+  const assumed = assumedGateways(objects);
   return {
-    objects: meshObjects(made.objects),
+    objects: meshObjects(completeCluster([...objects, ...assumed.objects])),
     places,
     offline: true,
-    notes: [...problems, ...made.notes],
+    notes: [...problems, ...assumed.notes],
     relayedPorts: usualPorts,
     nowMs,
     mode: "namespaces",

@@ -5,8 +5,8 @@ import { labelSelectorOf, matchesLabels, matchesMap } from "../api/selectors.ts"
 
 /** Of one workload as many pods are made up, however many replicas it wants. */
 const podsPerWorkloadMax = 16;
-/** 10.244.<node>.<pod> has room for these. */
-const podsMax = 60_000;
+/** Made-up addresses, 10.244.100.2 and up, have room for these. */
+const podsMax = 38_000;
 
 /** A manifest may lack what the API server fills in. */
 export interface Manifested {
@@ -92,8 +92,9 @@ export function stored(object: Manifested): KubeObject {
 function running(pod: KubeObject, index: number): KubeObject {
   const status = pod["status"] as { podIP?: string } | undefined;
   if (status?.podIP) return pod;
-  const podIP = `10.244.${100 + Math.floor(index / 250)}.${(index % 250) + 2}`;
-  const spec = { nodeName, ...(pod["spec"] as object) };
+  const spec: PodSpec = { nodeName, ...(pod["spec"] as object) };
+  const network = spec.hostNetwork ? "172.20" : "10.244";
+  const podIP = `${network}.${100 + Math.floor(index / 250)}.${(index % 250) + 2}`;
   return {
     ...pod,
     spec,
@@ -110,6 +111,7 @@ function podsOf(owner: KubeObject, pods: readonly KubeObject[]): KubeObject[] {
   const isOwn = (pod: KubeObject): boolean =>
     pod.metadata.namespace === namespace && wanted.length > 0 && matchesLabels(wanted, pod.metadata.labels ?? {});
   if (template === undefined || pods.length >= podsMax || pods.some(isOwn)) return [];
+  const first = owner.kind === "StatefulSet" ? 0 : 1;
   // A Deployment's pods say so through the ReplicaSet between.
   const hash = Bun.hash(`${namespace}/${name}`).toString(36).slice(0, 8);
   const isDeployment = owner.kind === "Deployment";
@@ -127,7 +129,8 @@ function podsOf(owner: KubeObject, pods: readonly KubeObject[]): KubeObject[] {
         kind: "Pod",
         metadata: {
           ...template.metadata,
-          name: `${controller.name}-${index + 1}`,
+          // Without the hash: people name these pods and read their names.
+          name: `${name}-${first + index}`,
           ...(namespace !== undefined && { namespace }),
           labels: { ...labels, ...(isDeployment && { "pod-template-hash": hash }) },
           ownerReferences: [controller],
