@@ -140,6 +140,17 @@ describe("routes", () => {
     expect(statuses(found)).toEqual([[100, undefined, "-"]]);
   });
 
+  test("a match for other callers or another port is said not to count, with the condition", async () => {
+    const own = routes
+      .replace("[shop.test]", "[web]")
+      .replace("[edge]", "[mesh]")
+      .replace("uri: { prefix: /cart }", "port: 81, sourceLabels: { app: buyer }");
+    const text = render(await ask("http://web/", own, { from: "client" }), plain).join("\n");
+    expect(text).toContain(
+      'not used  match 0 of "beta" is not for this caller: port 81, sourceLabels {"app":"buyer"}  case.yaml:9',
+    );
+  });
+
   test("Istio's default retries are said to be a default that nobody wrote", async () => {
     const found = await ask("http://shop.test/", routes);
     expect(found.route?.retries).toMatchObject({ attempts: 2, isDefault: true });

@@ -96,7 +96,16 @@ export async function httpHop(place: HopPlace, bytes: Buffer): Promise<HopResult
   // An inbound chain has one route, which nobody wrote.
   const found = chain.inbound
     ? { message: undefined, steps: [] }
-    : routeSteps(world, model, routesOf(dry, manager), exchange.virtualHost, exchange.matchedRoute, exchange.request);
+    : routeSteps(
+        world,
+        model,
+        routesOf(dry, manager),
+        exchange.virtualHost,
+        exchange.matchedRoute,
+        exchange.request,
+        model.workloads.find(({ ip }) => ip === place.client.remoteAddress),
+        place.client.localPort,
+      );
   const fault = faultOf(found.message);
   const ends: HopEnd[] = [];
   let left = 100;

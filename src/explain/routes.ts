@@ -5,7 +5,8 @@ import type { RouteConfiguration } from "#gen/xds/envoy/config/route/v3/route_pb
 import type { KubeObject } from "../api/object.ts";
 import { hostCovers } from "../mesh/hosts.ts";
 import { sourceOf } from "../mesh/rule-source.ts";
-import type { Model, RuleSource } from "../mesh/types.ts";
+import { appliesTo } from "../mesh/translate-match.ts";
+import type { Model, RuleSource, Workload } from "../mesh/types.ts";
 import type { RequestView } from "../proxy/http/request.ts";
 import { type VirtualHost as CompiledHost, matches, type Route } from "../proxy/routing/route.ts";
 import { conditionsOf, matchText } from "./conditions.ts";
@@ -28,6 +29,8 @@ export function routeSteps(
   host: CompiledHost | undefined,
   route: Route | undefined,
   request: RequestView,
+  caller: Workload | undefined,
+  port: number,
 ): FoundRoute {
   const message = table?.virtualHosts.find(({ name }) => name === host?.name);
   if (message === undefined || host === undefined) {
@@ -37,6 +40,7 @@ export function routeSteps(
   }
   const steps: Step[] = [{ label: "virtual host", text: hostText(message, request.host), mark: "yes" }];
   steps.push(...unusedSteps(world, model, message));
+  if (caller !== undefined && !caller.gateway) steps.push(...droppedSteps(world, model, message, caller, port));
   const chosen = host.routes.indexOf(route!);
   if (route !== undefined && chosen < 0) {
     steps.push({ label: "route", text: "the server sends plain HTTP to https (httpsRedirect)", mark: "yes" });
@@ -89,6 +93,29 @@ function unusedSteps(world: World, model: Model, message: VirtualHost): Step[] {
       : `is bound to ${[...gateways].join(", ")} only`;
     return [{ label: "not used", text: `VirtualService ${key} ${why}`, at: world.places.of(object, "spec") }];
   });
+}
+
+/** Conditions on the caller, which the mesh decides on when it makes a sidecar's routes. */
+const callerFields = ["port", "gateways", "sourceLabels", "sourceNamespace"] as const;
+
+/** Matches of the rules in use that cannot hold for this caller, so that no route was made of them. */
+function droppedSteps(world: World, model: Model, message: VirtualHost, caller: Workload, port: number): Step[] {
+  const used = new Set(message.routes.map(({ metadata }) => sourceOf(metadata)?.config));
+  const client = { clientLabels: caller.labels, clientNamespace: caller.namespace };
+  const sidecar = { ...client, gateways: new Set(["mesh"]), listenerPort: port };
+  const rules = model.ruleSets.flatMap(({ http }) => http).filter(({ source }) => used.has(source.config));
+  return rules.flatMap(({ rule, namespace, source }) =>
+    (rule.match ?? []).flatMap((match, index): Step[] => {
+      const context = { ...sidecar, namespace };
+      if (appliesTo(match, context)) return [];
+      // Who names gateways does not ask for the client.
+      const asked = match.gateways?.length ? callerFields.slice(0, 2) : callerFields;
+      const failed = asked.filter((field) => !appliesTo({ [field]: match[field] }, context));
+      const why = failed.map((field) => `${field} ${JSON.stringify(match[field])}`).join(", ");
+      const at = placeOf(world, model, { ...source, field: `${source.field}.match[${index}]` });
+      return [{ label: "not used", text: `match ${index} of "${rule.name ?? ""}" is not for this caller: ${why}`, at }];
+    }),
+  );
 }
 
 function hostText({ name, domains }: VirtualHost, host: string): string {
