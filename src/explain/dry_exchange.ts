@@ -9,7 +9,7 @@ import { type FilteredRequest, FilterRun } from "../proxy/http/filter_run.ts";
 import type { Forwarding } from "../proxy/http/forwarding.ts";
 import { prepareForward, prepareRequest, writeRequestHead } from "../proxy/http/headers.ts";
 import { RequestView } from "../proxy/http/request.ts";
-import type { StreamInfo } from "../proxy/log/stream_info.ts";
+import { plainInfo, type StreamInfo } from "../proxy/log/stream_info.ts";
 import { lacksTls, redirectToHttps } from "../proxy/routing/require_tls.ts";
 import {
   type ForwardAction,
@@ -169,33 +169,13 @@ export class DryExchange implements FilteredRequest {
   onRoom(): void {}
   streamInfo(): StreamInfo {
     const { chain, client, request, requestEdits, matchedRoute } = this;
-    const nothing = { requestEndMs: -1, responseStartMs: -1, responseHeaders: undefined, metadata: request.metadata };
     return {
-      ...({ owner: chain.owner, connection: client, request, requestEdits, route: matchedRoute } as StreamInfo),
-      ...nothing,
-      type: "DownstreamEnd",
+      ...plainInfo("DownstreamEnd", chain.owner, client, 0),
       clientAddress: this.run.remoteAddress,
-      responseHead: undefined,
-      responseEdits: undefined,
-      startedAtMs: 0,
-      durationMs: 0,
-      status: 0,
-      flags: "-",
-      details: "",
-      terminationDetails: "",
-      failure: "",
-      requestHeadBytes: 0,
-      requestBodyBytes: 0,
-      responseBodyBytes: 0,
-      responseBytes: 0,
-      cluster: undefined,
-      endpoint: undefined,
-      upstreamLocalAddress: "",
-      tries: 0,
-      filterState: undefined,
-      traceId: "",
-      traced: false,
-      localReplyBody: "",
+      request,
+      requestEdits,
+      route: matchedRoute,
+      metadata: request.metadata,
     };
   }
 }
