@@ -171,7 +171,10 @@ if (TCP_PORT)
     },
   });
 console.log(`echo ${version} listens on ${servers.map(({ port }) => port).join(", ")}`);
+/** Requests come until every client knows that this server ends; a server that closes at once would fail them. */
+const drainMs = 300;
 process.on("SIGTERM", async () => {
+  await Bun.sleep(drainMs);
   await Promise.all(servers.map((server) => server.stop()));
   process.exit(0);
 });
